@@ -79,7 +79,9 @@ def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def destination(op: str, out: object, shape: tuple[int, ...], model: Tensor, *sources: Tensor) -> None:
+def destination(
+    op: str, out: object, shape: tuple[int, ...], model: Tensor, *sources: Tensor
+) -> None:
     """``out`` can take the result: its shape, dtype and device, and no memory shared in part.
 
     Writing exactly over an operand is allowed, as each element is read before it is written.

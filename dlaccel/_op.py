@@ -96,7 +96,8 @@ class Op:
     def into(self, out: Tensor, *arguments: Any) -> Tensor:
         """Computes into ``out``, whose version counter moves so that autograd sees the write."""
         if _grad_enabled() and any(
-            isinstance(a, Tensor) and a.requires_grad for a in (out, *arguments[: self.tensor_count])
+            isinstance(a, Tensor) and a.requires_grad
+            for a in (out, *arguments[: self.tensor_count])
         ):
             raise RuntimeError(
                 f"dlaccel.{self.name}: out= must not be used where a gradient is wanted, got a "
@@ -145,7 +146,7 @@ class Op:
         lane = _threads() if first.is_cpu else _stream(first.device)
         try:
             self.launch(kernel, lane, outputs, arguments)
-        except (ValueError, TypeError, BufferError):
+        except Exception:
             self.check(*arguments)
             raise
 
@@ -307,7 +308,7 @@ def _router(op: Op) -> Callable[..., Result]:
         outputs = outputs_of(*arguments)
         try:
             launch(kernel, _threads(), outputs, arguments)
-        except (ValueError, TypeError, BufferError):
+        except Exception:  # the check has the better sentence, where it finds a fault
             op.check(*arguments)
             raise
         return outputs[0] if single else outputs

@@ -1,5 +1,9 @@
 """The operators: functions on torch tensors, each with a reference in plain torch."""
 
-from .glu import ACTIVATIONS, glu, glu_packed
+from . import glu as _glu
+from ._glu_family import ACTIVATIONS, Activation
+from .glu import glu, glu_packed
 
-__all__ = ["ACTIVATIONS", "glu", "glu_packed"]
+SPECS = (*_glu.SPECS,)
+
+__all__ = ["ACTIVATIONS", "SPECS", "Activation", "glu", "glu_packed"]
