@@ -62,8 +62,9 @@ class Elementwise {
  private:
   static constexpr int kStage = 64;  // elements; a multiple of every vector width
 
+  // flatten: the formula is a lambda, which no macro marks for inlining.
   template <int Sums>
-  __attribute__((noinline)) void vectors(std::array<S*, N> at, int64_t n, std::array<A*, Sums> sums,
+  __attribute__((noinline, flatten)) void vectors(std::array<S*, N> at, int64_t n, std::array<A*, Sums> sums,
                                          bool stream) const {
     for (int64_t i = 0; i < n; i += V::lanes) {
       const auto results = [&]<std::size_t... k>(std::index_sequence<k...>) {

@@ -6,8 +6,12 @@
 
 #if defined(__CUDACC__)
 #define DL_HD __host__ __device__ __forceinline__
+#define DL_UNROLL _Pragma("unroll")
+#define DL_ROLL _Pragma("unroll 1")
 #else
 #define DL_HD inline __attribute__((always_inline))
+#define DL_UNROLL  // the CPU's loops are left to its compiler
+#define DL_ROLL
 #endif
 
 namespace dlaccel {

@@ -29,10 +29,13 @@ struct Loops {
   }
   // Offsets in elements of row `row` of every operand. The outermost axis needs no division.
   DL_HD void row_offsets(int64_t row, int64_t (&offsets)[N]) const {
+    DL_UNROLL
     for (int k = 0; k < N; ++k) offsets[k] = 0;
+    DL_ROLL
     for (int i = 1; i < ndim; ++i) {
       const int64_t above = i + 1 < ndim ? row / shape[i] : 0;
       const int64_t place = row - above * shape[i];
+      DL_UNROLL
       for (int k = 0; k < N; ++k) offsets[k] += place * strides[k][i];
       row = above;
     }

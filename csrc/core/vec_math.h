@@ -56,7 +56,7 @@ DL_HD Vec<float> tanh(Vec<float> x) {
   const V t = abs(x), z = x * x;
   const V p = detail::horner(z, -0.3333328f, 0.13331442f, -0.05373971f, 0.02063908f, -0.0057049785f);
   const V large = V(1.0f) - V(2.0f) / (exp(t + t) + V(1.0f));
-  return select(t < V(0.625f), x + x * z * p, copysign(large, x));
+  return copysign(select(t < V(0.625f), t + t * z * p, large), x);
 }
 
 // Below 0.92 an odd polynomial (1.5e-8); above, 1 - e^-q(|x|) with q fitted to -log erfc (1.5e-9).

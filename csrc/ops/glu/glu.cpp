@@ -1,14 +1,11 @@
-// CPU loops of the gated linear unit. Outputs come first; biases come both or not at all.
-#include "glu.h"
-
+// CPU loops of the gated linear unit.
+#include "arguments.h"
 #include "../../core/column_sums.h"
 #include "../../core/elementwise.h"
 #include "../../core/registry.h"
 
 namespace dlaccel::glu {
 namespace {
-
-using Maybe = std::optional<View>;
 
 // Calls body.operator()<S>(activation) for the dtype and the activation of a call.
 template <class Body>
@@ -19,17 +16,9 @@ void visit(DType dtype, int64_t code, double alpha, double limit, Body&& body) {
   });
 }
 
-void require_dtype(DType dtype, std::initializer_list<const View*> views) {
-  for (const View* view : views)
-    require(!view || view->dtype == dtype, "glu: operands must have one dtype.");
-}
-
-const View* pointer(const Maybe& view) { return view ? &*view : nullptr; }
-
 void glu(Lane lane, const View& out, const View& gate, const View& value, const Maybe& gate_bias,
          const Maybe& value_bias, int64_t code, double alpha, double limit) {
-  require_dtype(out.dtype, {&gate, &value, pointer(gate_bias), pointer(value_bias)});
-  require(bool(gate_bias) == bool(value_bias), "glu: biases come both or not at all.");
+  check_glu(out, gate, value, gate_bias, value_bias, code);
   visit(out.dtype, code, alpha, limit, [&]<class S>(auto activation) {
     using V = Vec<Compute<S>>;
     if (gate_bias) {
@@ -51,11 +40,8 @@ void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& pro
               const Maybe& dgate_bias, const Maybe& dvalue_bias, const View& dy, const View& gate,
               const View& value, const Maybe& gate_bias, const Maybe& value_bias, int64_t code,
               double alpha, double limit) {
-  require_dtype(dy.dtype, {&dgate, &dvalue, &gate, &value, pointer(product), pointer(gate_bias),
-                           pointer(value_bias), pointer(dgate_bias), pointer(dvalue_bias)});
-  const bool biased = bool(gate_bias);
-  require(biased == bool(value_bias) && biased == bool(dgate_bias) && biased == bool(dvalue_bias),
-          "glu_grad: biases and their gradients come all or not at all.");
+  check_glu_grad(dgate, dvalue, product, dgate_bias, dvalue_bias, dy, gate, value, gate_bias,
+                 value_bias, code);
   visit(dy.dtype, code, alpha, limit, [&]<class S>(auto activation) {
     using V = Vec<Compute<S>>;
     const auto pair = [=](V d, V g, V v) {
@@ -66,7 +52,7 @@ void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& pro
       const auto r = backward(activation, d, g, v);
       return std::array{r.gate, r.value, r.product};
     };
-    if (!biased) {
+    if (!gate_bias) {
       if (product) {
         Elementwise<S, 3, 6, decltype(triple)>(
             plan_loops<6>({dgate, dvalue, *product, dy, gate, value}), triple)
@@ -78,8 +64,6 @@ void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& pro
       return;
     }
     const View p = gate_bias->expand_like(gate), q = value_bias->expand_like(value);
-    require(dgate_bias->numel() == gate.columns() && dvalue_bias->numel() == gate.columns(),
-            "glu_grad: a bias gradient must be as long as the last axis.");
     const std::array<View, 2> totals = {*dgate_bias, *dvalue_bias};
     const auto with_bias = [](auto formula) {
       return [=](V d, V g, V v, V bg, V bv) { return formula(d, g + bg, v + bv); };
