@@ -1,7 +1,8 @@
 // The only file that knows Python. Every registered kernel becomes a function
 //   name(lane, *arguments)
-// of the module, lane being the thread count on the CPU and the stream's address on CUDA. Tensors
-// arrive through the exchange table of their type, as DLPack capsules, or through __dlpack__().
+// of the module, lane being the thread count on the CPU, the stream's address on CUDA, and the seed
+// of the threads' order where CUDA's kernels run on the host (host_cuda/). Tensors arrive through
+// the exchange table of their type, as DLPack capsules, or through __dlpack__().
 #include <pybind11/pybind11.h>
 
 #include <string>
@@ -107,15 +108,9 @@ void parse(const Entry& entry, PyObject* const* objects, Argument* arguments,
       case Kind::optional:
         if (objects[i] == Py_None) break;
         [[fallthrough]];
-      case Kind::tensor:
-        arguments[i].view = view_of(objects[i], keep);
-        break;
-      case Kind::integer:
-        arguments[i].integer = PyLong_AsLongLong(objects[i]);
-        break;
-      case Kind::real:
-        arguments[i].real = PyFloat_AsDouble(objects[i]);
-        break;
+      case Kind::tensor: arguments[i].view = view_of(objects[i], keep); break;
+      case Kind::integer: arguments[i].integer = PyLong_AsLongLong(objects[i]); break;
+      case Kind::real: arguments[i].real = PyFloat_AsDouble(objects[i]); break;
     }
     if (PyErr_Occurred()) raise_current();
   }
@@ -133,9 +128,11 @@ PyObject* call(PyObject* self, PyObject* const* objects, Py_ssize_t count) {
     std::vector<py::object> keep;
     std::array<Argument, kMaxArguments> arguments;
     parse(entry, objects + 1, arguments.data(), keep);
-#ifdef DLACCEL_CUDA_MODULE
+#if defined(DLACCEL_CUDA_MODULE)
     lane.stream = reinterpret_cast<void*>(where);
     const DeviceGuard guard(arguments.data(), entry.count);
+#elif defined(DLACCEL_HOST_CUDA)
+    lane.stream = reinterpret_cast<void*>(where);
 #else
     lane.threads = int(where);
 #endif
@@ -160,7 +157,8 @@ PyObject* call(PyObject* self, PyObject* const* objects, Py_ssize_t count) {
 
 void add_kernels(py::module_& module) {
   for (const Entry* entry = registry_head(); entry; entry = entry->next) {
-    auto* method = new PyMethodDef{  // lives as long as the module, that is, for ever
+    auto* method = new PyMethodDef{
+        // lives as long as the module, that is, for ever
         entry->name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call)),
         METH_FASTCALL, nullptr};
     const py::capsule self(entry, static_cast<const char*>(nullptr));
@@ -172,9 +170,14 @@ void add_kernels(py::module_& module) {
 py::dict build_info() {
   py::dict info;
   info["compiler"] = __VERSION__;
-#ifdef DLACCEL_CUDA_MODULE
+#if defined(DLACCEL_CUDA_MODULE)
   info["cuda"] = cuda_runtime_version();
   info["architectures"] = DLACCEL_CUDA_ARCHITECTURES;
+  info["driver"] = cuda_driver_version();
+  info["driver_needed"] = minimum_driver();
+  info["devices"] = cuda_device_count();
+#elif defined(DLACCEL_HOST_CUDA)
+  info["host_cuda"] = true;
 #else
   info["vector_bytes"] = DL_VECTOR_BYTES;
 #ifdef _OPENMP

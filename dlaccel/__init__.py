@@ -1,7 +1,6 @@
 """Fused kernels for layers that multiply, tangent kernels and class statistics."""
 
-__version__ = "0.1.0"
-
 from . import ops
+from ._version import __version__
 
 __all__ = ["__version__", "ops"]

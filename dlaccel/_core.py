@@ -3,22 +3,28 @@
 The package holds one CPU module for each instruction set and, where it was built with CUDA's
 compiler, the CUDA module. The CPU module is picked once, on import, by what torch says of the
 processor (``DLACCEL_ISA`` overrides); the CUDA module is loaded when a CUDA tensor first arrives.
+``DLACCEL_MODULES`` names a folder whose modules come before the package's own: sanitized ones, or
+``_cuda_host``, the CUDA kernels compiled for the host, which ``DLACCEL_ISA=cuda_host`` picks.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+
+from ._version import __version__
 
 # What each processor runs, best first. Other processors have the baseline alone.
 _RUNS = {
@@ -34,13 +40,34 @@ def runnable() -> tuple[str, ...]:
     return tuple(isa for isa in _RUNS.get(capability, ("baseline",)) if _built(f"_cpu_{isa}"))
 
 
+def _find(module: str) -> importlib.machinery.ModuleSpec | None:
+    name = f"{__package__}.{module}"
+    if folder := os.environ.get("DLACCEL_MODULES"):
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            path = Path(folder) / f"{module}{suffix}"
+            if path.exists():
+                return importlib.util.spec_from_file_location(name, path)
+    return importlib.util.find_spec(name)
+
+
 def _built(module: str) -> bool:
-    return importlib.util.find_spec(f"{__package__}.{module}") is not None
+    return _find(module) is not None
+
+
+def _load(module: str) -> ModuleType:
+    spec = _find(module)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"dlaccel was built without {module}.")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 def _pick() -> str | None:
     choices = runnable()
     wanted = os.environ.get("DLACCEL_ISA")
+    if wanted == "cuda_host" and _built("_cuda_host"):
+        return wanted
     if wanted is None:
         return choices[0] if choices else None
     if wanted not in choices:
@@ -54,7 +81,7 @@ def _load_cpu() -> tuple[str | None, ModuleType | None, str]:
     if isa is None:
         return None, None, f"no compiled module for {platform.machine()} in this installation"
     try:
-        return isa, importlib.import_module(f"{__package__}._cpu_{isa}"), ""
+        return isa, _load("_cuda_host" if isa == "cuda_host" else f"_cpu_{isa}"), ""
     except ImportError as error:
         return None, None, str(error)
 
@@ -71,10 +98,8 @@ if CPU is None:
 
 @functools.cache
 def cuda() -> ModuleType | None:
-    """The CUDA module; with ``DLACCEL_CUDA_HOST=1`` it is not needed, see the host tests."""
-    if not _built("_cuda"):
-        return None
-    return importlib.import_module(f"{__package__}._cuda")
+    """The CUDA module, or None where it was not built."""
+    return _load("_cuda") if _built("_cuda") else None
 
 
 @functools.cache
@@ -111,8 +136,6 @@ class Report:
 
 def report() -> Report:
     """Describes the installation: what was built, what was picked, what is missing."""
-    from . import __version__
-
     out = Report()
     out.lines += [
         ("dlaccel", __version__),
@@ -129,11 +152,11 @@ def report() -> Report:
     else:
         info = CPU.build_info()
         out.lines += [
-            ("cpu module picked", f"{ISA} ({info['vector_bytes']}-byte vectors)"),
+            ("cpu module picked", f"{ISA} ({info.get('vector_bytes', '?')}-byte vectors)"),
             ("compiler", info["compiler"]),
-            ("openmp", f"{info['openmp'] or 'no'}, {torch.get_num_threads()} threads"),
+            ("openmp", f"{info.get('openmp') or 'no'}, {torch.get_num_threads()} threads"),
         ]
-        if not info["openmp"]:
+        if not info.get("openmp"):
             out.missing.append(("OpenMP", "install the compiler's OpenMP runtime and reinstall"))
     _report_cuda(out)
     for module, extra in (("tyro", "papers"), ("matplotlib", "papers"), ("sklearn", "papers")):
@@ -163,8 +186,11 @@ def _report_cuda(out: Report) -> None:
     info = module.build_info()
     out.lines += [
         ("cuda module", f"runtime {_version(info['cuda'])}, {info['architectures']}"),
-        ("cuda driver needed", f"one that supports CUDA {_version(info['cuda'])}"),
+        ("cuda driver needed", info["driver_needed"]),
     ]
+    if info["driver"] and not info["devices"]:
+        remedy = f"a CUDA device and driver {info['driver_needed']} or newer"
+        out.missing.append(("a device that the CUDA module can use", remedy))
 
 
 def _version(number: int) -> str:

@@ -9,9 +9,9 @@ Each :class:`Op` has three routes, chosen at every call:
 - **library**: everything else (compile, fake and functional tensors, subclasses, DTensor): the
   operator ``torch.ops.dlaccel.<name>``.
 
-An op is linear algebra over four things that its file gives: ``outputs`` (shapes, for allocation and
-tracing alike), ``reference`` (plain torch, the meaning), ``check`` (the refusals), and ``pullback``
-(its vector-Jacobian product, in terms of other ops). Without a pullback, derivatives are those of the
+An op's file gives four things: ``outputs`` (shapes, for allocation and tracing alike),
+``reference`` (plain torch, the meaning), ``check`` (the refusals), and ``pullback`` (its
+vector-Jacobian product, in terms of other ops). Without a pullback, derivatives are those of the
 reference, to any order.
 """
 
@@ -43,6 +43,9 @@ def _stream(device: torch.device) -> int:
     return int(torch.cuda.current_stream(device).cuda_stream)
 
 
+# Without the auxiliary output that torch's own signature allows for.
+vjp: Callable[..., tuple[Any, Callable[..., Any]]] = torch.func.vjp  # type: ignore[assignment]
+
 Result = Any  # a Tensor, or a tuple of Tensors for ops with several outputs
 
 
@@ -59,9 +62,9 @@ class Op:
         check: Raises the sentence that tells what is wrong; called before anything is computed
             when tracing, and when the kernel refuses.
         pullback: ``(cotangents, arguments) -> a gradient or None for each tensor argument``.
-        pushforward: ``(tangents, arguments) -> tangents of the outputs``; without one, the reference's.
-        launch: ``(kernel, lane, outputs, arguments) -> None`` where the kernel's own order (outputs,
-            arguments) does not do.
+        pushforward: ``(tangents, arguments) -> tangents of the outputs``; else the reference's.
+        launch: ``(kernel, lane, outputs, arguments) -> None`` where the kernel's own order, outputs
+            then arguments, does not do.
         vmap: ``(op, batch size, in_dims, arguments) -> result with the batch axis first``; without
             one, leading axes are rows and the batch becomes the first of them.
         kernel: Name of the compiled function, where it is not ``name``.
@@ -203,7 +206,7 @@ class Op:
         self, cotangents: tuple[Any, ...], arguments: tuple[Any, ...]
     ) -> list[Tensor | None]:
         places, tensors, call = self._reference_of_tensors(arguments)
-        _, pull = torch.func.vjp(call, *tensors)
+        _, pull = vjp(call, *tensors)
         wide = tuple(_widen(c) for c in cotangents)
         gradients: list[Tensor | None] = [None] * self.tensor_count
         for place, gradient in zip(places, pull(wide), strict=True):
@@ -220,8 +223,8 @@ class Op:
             for p, t in zip(places, tensors, strict=True)
         )
         # Twice reverse is forward: u -> J^T u is linear, and its own transpose takes t to J t.
-        values, pull = torch.func.vjp(call, *tensors)
-        _, push = torch.func.vjp(pull, tuple(torch.zeros_like(v) for v in values))
+        values, pull = vjp(call, *tensors)
+        _, push = vjp(pull, tuple(torch.zeros_like(v) for v in values))
         (result,) = push(directions)
         dtype = arguments[places[0]].dtype
         return self._bare(tuple(r.to(dtype) for r in result))

@@ -1,4 +1,4 @@
-"""One description for each op, which feeds tests, benchmarks, the dtype table and the docs table."""
+"""One description for each op: it feeds tests, benchmarks, the dtype table and the docs table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OpSpec:
         reference: The same signature in plain torch; the only oracle.
         sample: Arguments of a size: ``(size, make) -> tensors``; keywords come from the variant.
         variants: Keyword arguments by the name of the variant.
-        sizes: For tests: always an empty one, a single element, an odd one, one larger than a block.
+        sizes: For tests: always an empty one, a single element, an odd one, one above a block.
         bench_sizes: For benchmarks, by group.
         bytes_moved: ``(tensors, result) -> bytes`` that the forward pass has to read and write.
         flops: ``(tensors) -> floating-point operations`` of the forward pass.
@@ -77,8 +77,8 @@ class OpSpec:
     def limit(self, dtype: torch.dtype, size: Shape) -> float:
         """The largest relative L2 error allowed against float64.
 
-        One rounding into the dtype, and ``roundings`` in the type it is computed in (float32 for half
-        types), each sum adding the square root of its length, as independent errors do.
+        One rounding into the dtype, and ``roundings`` in the type it is computed in (float32 for
+        half types), each sum adding the square root of its length, as independent errors do.
         """
         compute = dtype if dtype == torch.float64 else torch.float32
         inner = self.roundings * math.sqrt(self.reduces(size)) * ROUNDING[compute]

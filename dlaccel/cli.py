@@ -69,6 +69,7 @@ def _doctor(words: Sequence[str]) -> int:
 def _experiment(words: Sequence[str], command: str) -> int:
     from dlaccel.experiment import RunError
     from dlaccel.experiment import command as commands
+    from dlaccel.papers import find
 
     match words:
         case ["-h" | "--help", *_]:
@@ -76,7 +77,8 @@ def _experiment(words: Sequence[str], command: str) -> int:
             return 0
         case [key, *rest] if not key.startswith("-"):
             try:
-                return commands.run(key, rest) if command == "run" else commands.report(key, rest)
+                verb = commands.run if command == "run" else commands.report
+                return verb(find, key, rest)
             except RunError as error:
                 return commands.refuse(error)
     return _usage(f"{command} needs the key or arXiv number of a paper first.")

@@ -24,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
 
 
-def maker(dtype: torch.dtype, device: str, seed: int = 0, scale: float = 1.0) -> Callable[..., Tensor]:
+def maker(
+    dtype: torch.dtype, device: str, seed: int = 0, scale: float = 1.0
+) -> Callable[..., Tensor]:
     """Draws tensors in float64 on the CPU, so that every dtype and device sees the same numbers."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,4 +1,4 @@
-"""The C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, and what the binaries hold."""
+"""The C++ tests under the address and undefined-behaviour sanitizers; what the binaries hold."""
 
 import re
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from dlaccel import _core
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,7 @@
 """Every op through every mode, from its description alone."""
 
 import copy
+import inspect
 import os
 import signal
 import threading
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import DTYPES, maker, relative_error
-from dlaccel._spec import OpSpec
-from dlaccel.ops import SPECS
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+
+from dlaccel import _core
+from dlaccel._spec import OpSpec
+from dlaccel.ops import SPECS
 
 CASES = [
     pytest.param(spec, variant, id=f"{spec.name}-{variant}".replace(" ", "_"))
@@ -49,9 +52,9 @@ def assert_close(
     """Within the derived limit, or as far from float64 as torch's own arithmetic is.
 
     The second clause is for what the formula itself loses in finite precision, in tensors of one or
-    two elements at large x: 1 - sigmoid(x), or the rounding of g + p before an exponential. Both sides
-    then draw errors of one size, so ours may be the larger, by a factor 2 at most. Where the exact
-    value leaves the dtype's range, infinity is the right answer and has no error to measure.
+    two elements at large x: 1 - sigmoid(x), or the rounding of g + p before an exponential. Both
+    sides then draw errors of one size, so ours may be the larger, by a factor 2 at most. Where the
+    exact value leaves the dtype's range, infinity is right and has no error to measure.
     """
     inside = exact.abs() < 0.99 * torch.finfo(result.dtype).max
     result, exact, eager = result[inside], exact[inside], eager[inside]
@@ -203,7 +206,9 @@ def test_outputs_are_fully_written(spec: OpSpec, variant: str, device: str) -> N
         tensors = spec.sample(size, maker(torch.float32, device))
         result = run(spec, variant, tensors)
         assert not result.isnan().any()
-        for gradient in gradients(lambda *t: run(spec, variant, t), tensors, torch.ones_like(result)):
+        for gradient in gradients(
+            lambda *t: run(spec, variant, t), tensors, torch.ones_like(result)
+        ):
             assert not gradient.isnan().any()
 
 
@@ -217,14 +222,14 @@ def test_guards_around_out_stay_and_inputs_stay(
     guarded = torch.full((ODD[0] + 2, ODD[1] + 2), 7.0, dtype=dtype, device=device)
     out = guarded[1:-1, 1:-1]
     version = out._version
-    returned = run(spec, variant, tensors) if " " in spec.name else None
-    if returned is None:
-        returned = run(spec, variant, tensors, out=out)
-        assert returned is out
+    if "out" in inspect.signature(spec.function).parameters:
+        assert run(spec, variant, tensors, out=out) is out
         assert out._version > version
         torch.testing.assert_close(out, run(spec, variant, tensors), rtol=0, atol=0)
         guarded[1:-1, 1:-1] = 7.0
         assert (guarded == 7.0).all()
+    else:
+        run(spec, variant, tensors)
     for ours, original in zip(tensors, before, strict=True):
         assert torch.equal(ours, original)
 
@@ -234,15 +239,18 @@ def test_the_same_bits_twice_and_on_any_number_of_threads(
     spec: OpSpec, variant: str, device: str
 ) -> None:
     tensors = spec.sample((2048, 67), maker(torch.float32, device))
-    dy = torch.ones_like(run(spec, variant, tensors))
+
+    def call(*t: Tensor) -> Tensor:
+        return run(spec, variant, t)
+
+    dy = torch.ones_like(call(*tensors))
     found = []
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3, 2):
             torch.set_num_threads(count)
             found.append(
-                [run(spec, variant, tensors)]
-                + gradients(lambda *t: run(spec, variant, t), tensors, dy)
+                (run(spec, variant, tensors), *gradients(call, tensors, dy)),
             )
     finally:
         torch.set_num_threads(threads)
@@ -303,7 +311,9 @@ def test_opcheck(spec: OpSpec, variant: str, device: str) -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Recorder(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             if func.namespace == "dlaccel":
                 calls.append((func, args))
             return func(*args, **(kwargs or {}))
@@ -352,6 +362,7 @@ def test_bad_calls_are_refused_in_one_sentence(bad: Any, device: str) -> None:
     assert str(caught.value) == bad.message.replace("{device}", str(where))
 
 
+@pytest.mark.skipif(_core.CPU is None, reason="plain torch hangs in a forked child")
 @pytest.mark.parametrize(("spec", "variant"), FIRST_CASES)
 def test_another_thread_and_a_forked_child_compute_the_same(spec: OpSpec, variant: str) -> None:
     tensors = spec.sample((512, 256), maker(torch.float32, "cpu"))

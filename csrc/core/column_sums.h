@@ -13,8 +13,8 @@ constexpr int64_t kSumBlocks = 64;
 
 // totals[k] is a row of the storage type, as long as a row of the loops (Order::keep_columns).
 template <class S, int Sums, int Out, int N, class Formula>
-void run_with_column_sums(const Loops<N>& loops, Formula formula, const std::array<View, Sums>& totals,
-                          int threads) {
+void run_with_column_sums(const Loops<N>& loops, Formula formula,
+                          const std::array<View, Sums>& totals, int threads) {
   using A = Compute<S>;
   const Elementwise<S, Out, N, Formula> pass(loops, formula);
   const int64_t columns = loops.columns(), rows = columns ? loops.rows() : 0;

@@ -14,9 +14,10 @@ namespace dlaccel {
 constexpr int64_t kStreamBytes = 8 << 20;
 constexpr int64_t kBlock = 4096;  // elements of a row that one task takes
 
-// Operands 0 .. Out-1 of `Loops` are written, the others read. formula(Vec...) -> array of Out Vecs.
-// There is one compiled loop for each formula: runs of vectors. Strided rows and tails are staged
-// through small buffers, whose unused lanes repeat a neighbour so that they raise nothing new.
+// Operands 0 .. Out-1 of `Loops` are written, the others read. formula(Vec...) -> array of Out
+// Vecs. There is one compiled loop for each formula: runs of vectors. Strided rows and tails are
+// staged through small buffers, whose unused lanes repeat a neighbour so that they raise nothing
+// new.
 template <class S, int Out, int N, class Formula>
 class Elementwise {
  public:
@@ -26,8 +27,8 @@ class Elementwise {
 
   Elementwise(const Loops<N>& loops, Formula formula) : loops_(loops), formula_(formula) {}
 
-  // Columns [begin, end) of a row. With Sums > 0, sums[k] points at column `begin` of a row to which
-  // result k is added, unrounded.
+  // Columns [begin, end) of a row. With Sums > 0, sums[k] points at column `begin` of a row to
+  // which result k is added, unrounded.
   template <int Sums = 0>
   void run(int64_t row, int64_t begin, int64_t end, std::array<A*, Sums> sums = {}) const {
     std::array<S*, N> at;
@@ -64,8 +65,8 @@ class Elementwise {
 
   // flatten: the formula is a lambda, which no macro marks for inlining.
   template <int Sums>
-  __attribute__((noinline, flatten)) void vectors(std::array<S*, N> at, int64_t n, std::array<A*, Sums> sums,
-                                         bool stream) const {
+  __attribute__((noinline, flatten)) void vectors(std::array<S*, N> at, int64_t n,
+                                                  std::array<A*, Sums> sums, bool stream) const {
     for (int64_t i = 0; i < n; i += V::lanes) {
       const auto results = [&]<std::size_t... k>(std::index_sequence<k...>) {
         return formula_(load_lanes<S>(at[Out + k] + i)...);
@@ -92,7 +93,8 @@ class Elementwise {
       buffers[k] = stage[k];
       const int64_t stride = loops_.strides[k][0];
       if (k >= Out)
-        for (int i = 0; i < padded; ++i) stage[k][i] = at[k][(start + std::min(i, count - 1)) * stride];
+        for (int i = 0; i < padded; ++i)
+          stage[k][i] = at[k][(start + std::min(i, count - 1)) * stride];
     }
     for (int k = 0; k < Sums; ++k) partials[k] = partial[k];
     vectors<Sums>(buffers, padded, partials, false);

@@ -1,6 +1,6 @@
-// The loop nest over operands of one shape, host and device alike. Axes of length 1 vanish, axes are
-// sorted so that the first operand's smallest stride is innermost, and neighbours merge where every
-// operand allows: contiguous and merely transposed tensors become one axis.
+// The loop nest over operands of one shape, host and device alike. Axes of length 1 vanish, axes
+// are sorted so that the first operand's smallest stride is innermost, and neighbours merge where
+// every operand allows: contiguous and merely transposed tensors become one axis.
 #pragma once
 
 #include <algorithm>

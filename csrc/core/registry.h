@@ -1,7 +1,7 @@
 // DLACCEL_REGISTER(name, function) puts a typed function into the table that the bindings expose.
 //
-// A kernel takes a Lane, which says where to run, then Views, optional Views, integers and reals. The
-// argument kinds are read off its type, so that an op needs no binding code of its own.
+// A kernel takes a Lane, which says where to run, then Views, optional Views, integers and reals.
+// The argument kinds are read off its type, so that an op needs no binding code of its own.
 #pragma once
 
 #include <array>
@@ -52,7 +52,8 @@ constexpr Kind kind_of() {
   else if constexpr (std::is_same_v<T, std::optional<View>>) return Kind::optional;
   else if constexpr (std::is_same_v<T, int64_t>) return Kind::integer;
   else {
-    static_assert(std::is_same_v<T, double>, "a kernel takes View, optional<View>, int64_t, double");
+    static_assert(std::is_same_v<T, double>,
+                  "a kernel takes View, optional<View>, int64_t, double");
     return Kind::real;
   }
 }
@@ -95,9 +96,9 @@ struct Registration {
 
 }  // namespace dlaccel
 
-#define DLACCEL_REGISTER(name, function)                                       \
-  static const ::dlaccel::Registration registration_##name {                   \
-    #name, ::dlaccel::detail::Signature<&function>::count,                     \
-        ::dlaccel::detail::Signature<&function>::kinds,                        \
-        &::dlaccel::detail::Signature<&function>::call                         \
+#define DLACCEL_REGISTER(name, function)                     \
+  static const ::dlaccel::Registration registration_##name { \
+    #name, ::dlaccel::detail::Signature<&function>::count,   \
+        ::dlaccel::detail::Signature<&function>::kinds,      \
+        &::dlaccel::detail::Signature<&function>::call       \
   }

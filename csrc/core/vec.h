@@ -57,9 +57,7 @@ struct Vec {
   friend DL_HD Bits operator<=(Vec a, Vec b) { return a.v <= b.v; }
   friend DL_HD Bits operator>(Vec a, Vec b) { return a.v > b.v; }
   friend DL_HD Bits operator>=(Vec a, Vec b) { return a.v >= b.v; }
-  friend DL_HD Vec select(Bits mask, Vec yes, Vec no) {
-    return mask ? yes.v : no.v;
-  }
+  friend DL_HD Vec select(Bits mask, Vec yes, Vec no) { return mask ? yes.v : no.v; }
 };
 
 // Reading and writing one register's worth of a storage type at any address.

@@ -1,7 +1,7 @@
 // exp, tanh and erf on vectors: float32 within 2 ulp everywhere (tests/test_vec_math.py walks the
 // floats), right at infinities, NaN and denormals; float64 lane by lane through the C library.
-// Polynomials are our own minimax fits (Lawson's iteration in extended precision); each bound is the
-// relative error of the rounded function that the fit itself leaves.
+// Polynomials are our own minimax fits (Lawson's iteration in extended precision); each bound is
+// the relative error of the rounded function that the fit itself leaves.
 #pragma once
 
 #include "vec.h"
@@ -54,7 +54,8 @@ DL_HD Vec<float> exp(Vec<float> x) {
 DL_HD Vec<float> tanh(Vec<float> x) {
   using V = Vec<float>;
   const V t = abs(x), z = x * x;
-  const V p = detail::horner(z, -0.3333328f, 0.13331442f, -0.05373971f, 0.02063908f, -0.0057049785f);
+  const V p =
+      detail::horner(z, -0.3333328f, 0.13331442f, -0.05373971f, 0.02063908f, -0.0057049785f);
   const V large = V(1.0f) - V(2.0f) / (exp(t + t) + V(1.0f));
   return copysign(select(t < V(0.625f), t + t * z * p, large), x);
 }

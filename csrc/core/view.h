@@ -13,13 +13,10 @@ enum class DType : uint8_t { f64, f32, f16, bf16, i64, i32 };
 inline int64_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f64:
-    case DType::i64:
-      return 8;
+    case DType::i64: return 8;
     case DType::f32:
-    case DType::i32:
-      return 4;
-    default:
-      return 2;
+    case DType::i32: return 4;
+    default: return 2;
   }
 }
 

@@ -10,10 +10,10 @@ inline int& failures() {
 }
 }  // namespace dlaccel
 
-#define EXPECT(condition)                                                       \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);      \
-      ++::dlaccel::failures();                                                  \
-    }                                                                           \
+#define EXPECT(condition)                                                  \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      ++::dlaccel::failures();                                             \
+    }                                                                      \
   } while (0)

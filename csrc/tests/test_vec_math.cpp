@@ -1,5 +1,5 @@
-// exp, tanh and erf on float vectors against the C library in double precision: within 2 ulp on a walk
-// over the bit patterns of all floats, and right at infinities, NaN, zeros and denormals.
+// exp, tanh and erf on float vectors against the C library in double precision: within 2 ulp on a
+// walk over the bit patterns of all floats, and right at infinities, NaN, zeros and denormals.
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>

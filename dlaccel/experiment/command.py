@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -89,10 +89,8 @@ def run_options(paper: Paper, arguments: Sequence[str]) -> RunOptions:
     return parsed
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
-    """``dlaccel run``: returns the exit status."""
-    from dlaccel.papers import find
-
+def run(find: Callable[[str], Paper], name: str, arguments: Sequence[str]) -> int:
+    """``dlaccel run``: returns the exit status. ``find`` gives a paper for its name."""
     require_extra()
     try:
         paper = find(name)
@@ -125,11 +123,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
     return 1 if options.strict and result.claims.failed else 0
 
 
-def report(name: str, arguments: Sequence[str]) -> int:
+def report(find: Callable[[str], Paper], name: str, arguments: Sequence[str]) -> int:
     """``dlaccel report``: ``name`` is a paper's key, its arXiv number, or a run's folder."""
     import tyro
-
-    from dlaccel.papers import find
 
     require_extra()
     about = "Draws figures and report of a run again from its records, finished or not."

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _check
-from .._op import Op, as_tuple, batch_first
+from .._op import Op, as_tuple, batch_first, vjp
 
 # The order is that of the codes in csrc/ops/glu/glu.h.
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,8 +50,8 @@ def gated_product(gate: Tensor, value: Tensor, code: int, alpha: float, limit: f
 class Family:
     """The operators over one arrangement of the arguments.
 
-    Arguments are (gate, value) or (x,), then (gate_bias, value_bias) or (bias,) where ``biased``, then
-    activation code, alpha, limit and, where ``packed``, whether the gate is the first half.
+    Arguments are (gate, value) or (x,), then (gate_bias, value_bias) or (bias,) where ``biased``,
+    then activation code, alpha, limit and, where ``packed``, whether the gate is the first half.
     """
 
     packed: bool
@@ -109,7 +109,7 @@ class Family:
         return gate, value, *self.halves(arguments[1], arguments[-1])
 
     def scalars(self, arguments: tuple[Any, ...]) -> tuple[int, float, float]:
-        return arguments[len(self.tensors) : len(self.tensors) + 3]  # type: ignore[return-value]
+        return arguments[len(self.tensors) : len(self.tensors) + 3]
 
     def reference(self, *arguments: Any) -> Tensor:
         gate, value, gate_bias, value_bias = self.operands(arguments)
@@ -123,7 +123,7 @@ class Family:
         def forward(*tensors: Tensor) -> Tensor:
             return self.reference(*tensors, *arguments[count:])
 
-        y, pull = torch.func.vjp(forward, *arguments[:count])
+        y, pull = vjp(forward, *arguments[:count])
         return (*pull(dy), y) if product else pull(dy)
 
     def outputs(self, first: Tensor, *_: Any) -> tuple[Tensor, ...]:

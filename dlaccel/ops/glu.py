@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,22 +69,18 @@ def glu(
             gate, value = _promoted("glu", gate=gate, value=value)
         if out is None:
             return GLU.forward._call(gate, value, code, alpha, limit)  # type: ignore[no-any-return]
-        family, arguments = GLU, (gate, value, code, alpha, limit)
-    else:
-        _check.tensors("glu", {"gate": gate, "value": value})
-        _check.at_least_one_axis("glu", "gate", gate)
-        width = gate.shape[-1]
-        zeros = gate.new_zeros(width) if gate_bias is None or value_bias is None else None
-        gate, value, gate_bias, value_bias = _promoted(
-            "glu",
-            gate=gate,
-            value=value,
-            gate_bias=zeros if gate_bias is None else gate_bias,
-            value_bias=zeros if value_bias is None else value_bias,
-        )
-        family = GLU_BIAS
-        arguments = (gate, value, gate_bias, value_bias, code, alpha, limit)
-    return family.call(arguments, out)
+        return GLU.call((gate, value, code, alpha, limit), out)
+    _check.tensors("glu", {"gate": gate, "value": value})
+    _check.at_least_one_axis("glu", "gate", gate)
+    zeros = gate.new_zeros(gate.shape[-1])
+    gate, value, gate_bias, value_bias = _promoted(
+        "glu",
+        gate=gate,
+        value=value,
+        gate_bias=zeros if gate_bias is None else gate_bias,
+        value_bias=zeros if value_bias is None else value_bias,
+    )
+    return GLU_BIAS.call((gate, value, gate_bias, value_bias, code, alpha, limit), out)
 
 
 def glu_packed(
@@ -134,15 +131,11 @@ def _code(op: str, activation: str, alpha: float, limit: float) -> int:
     return code  # type: ignore[return-value]
 
 
-def _promoted(op: str, **named: Tensor | None) -> tuple[Any, ...]:
+def _promoted(op: str, **named: Tensor) -> tuple[Tensor, ...]:
     _check.tensors(op, named)
-    dtype = torch.float16
-    values: list[Tensor] = [v for v in named.values() if v is not None]
-    _check.floating(op, dict(zip(named, values, strict=True)))
-    dtype = values[0].dtype
-    for value in values[1:]:
-        dtype = torch.promote_types(dtype, value.dtype)
-    return tuple(value.to(dtype) for value in values)
+    _check.floating(op, named)
+    dtype = functools.reduce(torch.promote_types, (value.dtype for value in named.values()))
+    return tuple(value.to(dtype) for value in named.values())
 
 
 def glu_reference(
@@ -184,8 +177,8 @@ _BENCH = {
         (8192, 3420), (4096, 431), (65536, 64), (1, 1048577),
     ),
 }  # fmt: skip
-# exp, tanh and erf are 2 ulp, that is 4 roundings; around them stand at most 8 operations. Near a
-# zero of gelu's negative tail 1 + erf cancels, but what is lost there is far below the tensor's norm.
+# exp, tanh and erf are 2 ulp, that is 4 roundings; around them stand at most 8 operations. In the
+# negative tail of gelu 1 + erf cancels, but what is lost there is far below the tensor's norm.
 _ROUNDINGS = 12
 
 SPECS = (
@@ -216,7 +209,8 @@ SPECS = (
             "dtype": Bad(
                 lambda make: glu(make(2, 3).long(), make(2, 3).long()),
                 TypeError,
-                "dlaccel.glu: gate must have dtype float64, float32, bfloat16 or float16, got int64.",
+                "dlaccel.glu: gate must have dtype float64, float32, bfloat16 or float16, got "
+                "int64.",
             ),
             "device": Bad(
                 lambda make: glu(make(2, 3), make(2, 3).to("meta")),
@@ -237,7 +231,8 @@ SPECS = (
                 lambda make: glu(make(2, 3), make(2, 3), "swish"),  # type: ignore[arg-type]
                 ValueError,
                 "dlaccel.glu: activation must be one of 'identity', 'sigmoid', 'silu', 'gelu', "
-                "'gelu_tanh', 'quick_gelu', 'relu', 'relu_squared', 'tanh', 'clamped', got 'swish'.",
+                "'gelu_tanh', 'quick_gelu', 'relu', 'relu_squared', 'tanh', 'clamped', got "
+                "'swish'.",
             ),
             "limit": Bad(
                 lambda make: glu(make(2, 3), make(2, 3), "clamped", limit=-1.0),

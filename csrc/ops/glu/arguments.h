@@ -40,10 +40,10 @@ inline void check_glu_grad(const View& dgate, const View& dvalue, const Maybe& p
   const bool biased = bool(gate_bias);
   require(biased == bool(value_bias) && biased == bool(dgate_bias) && biased == bool(dvalue_bias),
           "glu_grad: biases and their gradients come all or not at all.");
-  require(!biased || (dgate_bias->ndim == 1 && dvalue_bias->ndim == 1 &&
-                      dgate_bias->numel() == gate.columns() &&
-                      dvalue_bias->numel() == gate.columns()),
-          "glu_grad: a bias gradient must be as long as the last axis.");
+  require(
+      !biased || (dgate_bias->ndim == 1 && dvalue_bias->ndim == 1 &&
+                  dgate_bias->numel() == gate.columns() && dvalue_bias->numel() == gate.columns()),
+      "glu_grad: a bias gradient must be as long as the last axis.");
 }
 
 }  // namespace dlaccel::glu

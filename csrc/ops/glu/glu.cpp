@@ -1,8 +1,8 @@
 // CPU loops of the gated linear unit.
-#include "arguments.h"
 #include "../../core/column_sums.h"
 #include "../../core/elementwise.h"
 #include "../../core/registry.h"
+#include "arguments.h"
 
 namespace dlaccel::glu {
 namespace {
