@@ -40,7 +40,8 @@ _threads = torch.get_num_threads
 
 
 def _stream(device: torch.device) -> int:
-    return int(torch.cuda.current_stream(device).cuda_stream)
+    raw: int = torch._C._cuda_getCurrentRawStream(device.index)  # a tenth of current_stream()'s time
+    return raw
 
 
 # Without the auxiliary output that torch's own signature allows for.

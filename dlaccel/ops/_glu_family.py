@@ -166,9 +166,10 @@ class Family:
         count = len(self.tensors)
         gradients = self.operands((*outputs[:count], *rest[count:]))
         again = outputs[count] if product else None
+        scratch = _sum_scratch(gradients[0]) if self.biased and dy.is_cuda else ()
         kernel(
             lane, *gradients[:2], again, *gradients[2:], dy, *self.operands(tuple(rest)),
-            *self.scalars(tuple(rest)),
+            *self.scalars(tuple(rest)), *scratch,
         )  # fmt: skip
 
     def pullback(self, cotangents: Any, arguments: Any) -> tuple[Tensor, ...]:
@@ -237,6 +238,17 @@ class Family:
             check=self.gradient_check, launch=bind(self.gradient_launch),
             vmap=bind(self.bias_gradient_vmap) if self.biased else None,
         )  # fmt: skip
+
+
+def _sum_scratch(dgate: Tensor) -> tuple[Tensor, ...]:
+    """Room for the sums of blocks of rows, so that a tall tensor occupies the whole GPU.
+
+    The number of blocks fixes the order of the sums: it follows from the shape alone.
+    """
+    width = max(dgate.shape[-1], 1)
+    blocks = min(dgate.numel() // width // 16, 2**18 // width, 4096)
+    dtype = torch.float64 if dgate.dtype == torch.float64 else torch.float32
+    return (dgate.new_empty((blocks, 2, width), dtype=dtype),) if blocks > 1 else ()
 
 
 def _plain_launch(kernel: Any, lane: int, outputs: Any, arguments: Any) -> None:

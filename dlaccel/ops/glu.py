@@ -59,7 +59,9 @@ def glu(
 
     Source: Shazeer 2020 (arXiv 2002.05202), eq. 5 and 6; the clamped form is that of gpt-oss.
     """
-    code = _code("glu", activation, alpha, limit)
+    code = _PLAIN.get(activation)
+    if code is None:
+        code = _code("glu", activation, limit)
     if gate_bias is None and value_bias is None:
         try:
             mixed = gate.dtype is not value.dtype
@@ -68,7 +70,7 @@ def glu(
         if mixed:
             gate, value = _promoted("glu", gate=gate, value=value)
         if out is None:
-            return GLU.forward._call(gate, value, code, alpha, limit)  # type: ignore[no-any-return]
+            return _glu(gate, value, code, alpha, limit)  # type: ignore[no-any-return]
         return GLU.call((gate, value, code, alpha, limit), out)
     _check.tensors("glu", {"gate": gate, "value": value})
     _check.at_least_one_axis("glu", "gate", gate)
@@ -113,7 +115,7 @@ def glu_packed(
         TypeError: As in :func:`glu`.
         ValueError: As in :func:`glu`, or the last axis is odd.
     """
-    code = _code("glu_packed", activation, alpha, limit)
+    code = _code("glu_packed", activation, limit)
     _check.choice("glu_packed", "gate", gate, ("first", "last"))
     first = int(gate == "first")
     if bias is None:
@@ -122,13 +124,16 @@ def glu_packed(
     return GLU_PACKED_BIAS.call((x, bias, code, alpha, limit, first), out)
 
 
-def _code(op: str, activation: str, alpha: float, limit: float) -> int:
-    code = CODES.get(activation)
-    if code is None:
-        _check.choice(op, "activation", activation, ACTIVATIONS)
+# Activations whose name is all there is to check.
+_PLAIN = {name: code for name, code in CODES.items() if name != "clamped"}
+_glu = GLU.forward._call
+
+
+def _code(op: str, activation: str, limit: float) -> int:
+    _check.choice(op, "activation", activation, ACTIVATIONS)
     if activation == "clamped" and not limit > 0:
         _check.refuse(op, "limit", "be positive", limit, ValueError)
-    return code  # type: ignore[return-value]
+    return CODES[activation]
 
 
 def _promoted(op: str, **named: Tensor) -> tuple[Tensor, ...]:
