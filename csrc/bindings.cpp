@@ -101,9 +101,9 @@ View view_of(PyObject* object, std::vector<py::object>& keep) {
   return view_of(managed->tensor);
 }
 
-void parse(const Entry& entry, PyObject* const* objects, Argument* arguments,
+void parse(const Entry& entry, PyObject* const* objects, int count, Argument* arguments,
            std::vector<py::object>& keep) {
-  for (int i = 0; i < entry.count; ++i) {
+  for (int i = 0; i < count; ++i) {
     switch (entry.kinds[i]) {
       case Kind::optional:
         if (objects[i] == Py_None) break;
@@ -116,10 +116,15 @@ void parse(const Entry& entry, PyObject* const* objects, Argument* arguments,
   }
 }
 
+// A few microseconds of work: handing Python's lock over and back would add to them.
+bool is_small(const Argument& first) { return first.view && first.view->numel() <= 8192; }
+
 PyObject* call(PyObject* self, PyObject* const* objects, Py_ssize_t count) {
   try {
     const auto& entry = *static_cast<const Entry*>(PyCapsule_GetPointer(self, nullptr));
-    if (count != entry.count + 1)
+    int required = entry.count;  // optional tensors at the end may be left out
+    while (required > 0 && entry.kinds[required - 1] == Kind::optional) --required;
+    if (count <= required || count > entry.count + 1)
       throw py::type_error(std::string(entry.name) + " takes " + std::to_string(entry.count + 1) +
                            " arguments, got " + std::to_string(count) + ".");
     Lane lane;
@@ -127,7 +132,7 @@ PyObject* call(PyObject* self, PyObject* const* objects, Py_ssize_t count) {
     if (PyErr_Occurred()) raise_current();
     std::vector<py::object> keep;
     std::array<Argument, kMaxArguments> arguments;
-    parse(entry, objects + 1, arguments.data(), keep);
+    parse(entry, objects + 1, int(count) - 1, arguments.data(), keep);
 #if defined(DLACCEL_CUDA_MODULE)
     lane.stream = reinterpret_cast<void*>(where);
     const DeviceGuard guard(arguments.data(), entry.count);
@@ -136,8 +141,10 @@ PyObject* call(PyObject* self, PyObject* const* objects, Py_ssize_t count) {
 #else
     lane.threads = int(where);
 #endif
-    {
-      py::gil_scoped_release release;
+    if (is_small(arguments[0])) {
+      entry.call(arguments.data(), lane);
+    } else {
+      const py::gil_scoped_release release;
       entry.call(arguments.data(), lane);
     }
     Py_RETURN_NONE;

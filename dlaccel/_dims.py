@@ -5,6 +5,7 @@ DIMS = {
     "D": "features of a row",
     "C": "classes",
     "K": "outputs, or width of a code",
+    "H": "hidden features",
     "P": "parameters",
     "B": "batch",
 }

@@ -40,7 +40,9 @@ _threads = torch.get_num_threads
 
 
 def _stream(device: torch.device) -> int:
-    raw: int = torch._C._cuda_getCurrentRawStream(device.index)  # a tenth of current_stream()'s time
+    raw: int = torch._C._cuda_getCurrentRawStream(
+        device.index
+    )  # a tenth of current_stream()'s time
     return raw
 
 
@@ -264,6 +266,18 @@ def _widen(value: Any) -> Any:
     if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
         return value.float()
     return value
+
+
+def is_plainly_eager(*tensors: Tensor | None) -> bool:
+    """Exact tensors, and neither a transform, a mode, tracing nor forward-mode AD around them."""
+    return (
+        not _is_compiling()
+        and all(t is None or type(t) in _PLAIN for t in tensors)
+        and not _functorch_active()
+        and forward_ad._current_level < 0
+        and not _dispatch_modes()
+        and _tracing() is None
+    )
 
 
 def as_tuple(result: Result) -> tuple[Tensor, ...]:

@@ -1,19 +1,14 @@
-"""What tests share: devices, random tensors, and the one measure of error."""
-
-from collections.abc import Callable
+"""The device fixture, and the reason why a CUDA test is skipped."""
 
 import pytest
 import torch
-from torch import Tensor
+from samples import DEVICES
 
 NO_GPU = "needs a CUDA device that torch can use"
-CUDA = pytest.param("cuda", marks=[pytest.mark.cuda])
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: runs on a GPU")
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,29 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
 
 
-def maker(
-    dtype: torch.dtype, device: str, seed: int = 0, scale: float = 1.0
-) -> Callable[..., Tensor]:
-    """Draws tensors in float64 on the CPU, so that every dtype and device sees the same numbers."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def make(*shape: int) -> Tensor:
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
-        return drawn.to(device=device, dtype=dtype)
-
-    return make
-
-
-def relative_error(result: Tensor, truth: Tensor) -> float:
-    """Relative L2 distance in float64; 0 for empty tensors."""
-    result, truth = result.detach().double().cpu(), truth.detach().double().cpu()
-    assert result.shape == truth.shape
-    if truth.numel() == 0:
-        return 0.0
-    norm = truth.norm().item()
-    return (result - truth).norm().item() / norm if norm else result.norm().item()
-
-
-@pytest.fixture(params=["cpu", CUDA])
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)

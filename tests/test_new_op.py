@@ -128,7 +128,7 @@ def test_five_places_make_an_op(tmp_path: Path) -> None:
     package = tmp_path / "dlaccel"
     shutil.copytree(ROOT / "dlaccel", package, ignore=ignore)
     init = package / "__init__.py"
-    init.write_text(init.read_text().replace("from . import nn, ops", "from . import ops"))
+    init.write_text(init.read_text().replace("from . import models, nn, ops", "from . import ops"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    cuda: x\n    slow: x\n")
 
     (package / "ops/hadamard_skip.py").write_text(PYTHON)

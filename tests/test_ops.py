@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DTYPES, maker, relative_error
+from samples import DTYPES, maker, relative_error
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 

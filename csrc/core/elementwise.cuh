@@ -30,10 +30,24 @@ struct Word<2> {
   using type = uint16_t;
 };
 
-// What one thread holds of a row: for each operand kThreadBytes, as groups of `width` neighbours that
-// lie a thread row apart, so that a warp always touches neighbouring addresses. An operand whose
-// data is null is absent: neither read nor written. Operands 0 .. Out-1 are written, the others read.
-template <class S, int Bytes, int Out, int N>
+template <class T>
+__device__ __forceinline__ void store_word(T* to, T word) {
+  *to = word;
+}
+#ifdef __CUDA_ARCH__
+__device__ __forceinline__ void store_word(uint2* to, uint2 word) {  // nvcc 13.0 would split it
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(word.x), "r"(word.y) : "memory");
+}
+#endif
+
+// Rows on one axis at most need no division, and fewer registers.
+enum class Rows { one_axis, any };
+
+// What one thread holds of a row: for each operand kThreadBytes, as groups of `width` neighbours
+// that lie a thread row apart, so that a warp always touches neighbouring addresses. An operand
+// whose data is null is absent: neither read nor written. Operands 0 .. Out-1 are written, the
+// others read.
+template <class S, int Bytes, int Out, int N, Rows kind = Rows::any>
 class Tile {
  public:
   static constexpr int width = Bytes / int(sizeof(S));
@@ -46,7 +60,8 @@ class Tile {
       : loops_(loops), column_(column), step_(int64_t(blockDim.x) * width) {}
 
   __device__ __forceinline__ void load(int64_t row) {
-    loops_.row_offsets(row, offsets_);
+    if constexpr (kind == Rows::any) loops_.row_offsets(row, offsets_);
+    else offsets_[0] = row;
     DL_UNROLL
     for (int k = Out; k < N; ++k) {
       if (!loops_.data[k]) continue;
@@ -74,7 +89,8 @@ class Tile {
 
   __device__ __forceinline__ S* address(int k, int64_t column) const {
     const int64_t stride = width == 1 ? loops_.strides[k][0] : 1;
-    return reinterpret_cast<S*>(loops_.data[k]) + offsets_[k] + column * stride;
+    const int64_t row = kind == Rows::any ? offsets_[k] : offsets_[0] * loops_.strides[k][1];
+    return reinterpret_cast<S*>(loops_.data[k]) + row + column * stride;
   }
 
   __device__ __forceinline__ void read(int k, int group) {
@@ -85,8 +101,7 @@ class Tile {
       memcpy(at[k] + group, &word, Bytes);
     } else {
       DL_UNROLL
-      for (int i = 0; i < width; ++i)
-        at[k][group + i] = i < left ? from[i] : S{};
+      for (int i = 0; i < width; ++i) at[k][group + i] = i < left ? from[i] : S{};
     }
   }
 
@@ -96,7 +111,7 @@ class Tile {
     if (left >= width) {
       Access word;
       memcpy(&word, at[k] + group, Bytes);
-      *reinterpret_cast<Access*>(to) = word;
+      store_word(reinterpret_cast<Access*>(to), word);
     } else {
       DL_UNROLL
       for (int i = 0; i < width; ++i)
@@ -106,10 +121,11 @@ class Tile {
 
   const Loops<N>& loops_;
   const int64_t column_, step_;
-  int64_t offsets_[N];
+  int64_t offsets_[kind == Rows::any ? N : 1];  // of the row in each operand; or the row's number
 };
 
-// The widest access in bytes that every operand of the plan allows; 0 where columns do not neighbour.
+// The widest access in bytes that every operand of the plan allows; 0 where columns do not
+// neighbour.
 template <class S, int N>
 int access_bytes(const Loops<N>& loops) {
   uintptr_t places = kThreadBytes;  // the lowest set bit of an OR is the common alignment
@@ -145,19 +161,17 @@ inline int threads_along(int64_t columns, int elements, int most) {
 
 template <class S, int Bytes, int Out, int N, class Formula>
 __global__ void __launch_bounds__(kThreads)
-    elementwise_kernel(const __grid_constant__ Loops<N> loops, const __grid_constant__ int64_t rows,
+    elementwise_kernel(const __grid_constant__ Loops<N> loops,
+                       const __grid_constant__ int64_t first, const __grid_constant__ int64_t rows,
                        const __grid_constant__ Formula formula) {
   using T = Tile<S, Bytes, Out, N>;
   const int64_t begin = int64_t(blockIdx.x) * blockDim.x * T::elements;
   T tile(loops, begin + int64_t(threadIdx.x) * T::width);
-  const int64_t step = int64_t(gridDim.y) * blockDim.y;
-  for (int64_t row = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; row < rows; row += step) {
-    tile.load(row);
-    formula(tile, [&](int e, int k, Compute<S> result) {
-      if (k < Out) store(&tile.at[k][e], result);
-    });
-    tile.store();
-  }
+  const int64_t row = first + int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
+  if (row >= rows) return;
+  tile.load(row);
+  formula(tile, [&](int e, int k, Compute<S> result) { store(&tile.at[k][e], result); });
+  tile.store();
 }
 
 // formula(tile, emit) calls emit(e, k, result) for each element e and output k.
@@ -170,11 +184,13 @@ void run_elementwise(const Loops<N>& loops, const Formula& formula, void* stream
   // Where columns do not neighbour, rows may: a squarer block shares their cache lines.
   const int x = threads_along(columns, elements, bytes ? kThreads : kWarp);
   const int y = int(std::min<int64_t>(kThreads / x, rows));
-  const dim3 grid(unsigned(ceil_div(columns, int64_t(x) * elements)),
-                  unsigned(std::min(ceil_div(rows, y), kMaxGridY)));
+  const int64_t tiles = ceil_div(columns, int64_t(x) * elements);
   visit_access<S>(bytes, [&]<int Bytes>() {
-    launch(stream, grid, dim3(x, y), &elementwise_kernel<S, Bytes, Out, N, Formula>, loops, rows,
-           formula);
+    for (int64_t first = 0; first < rows; first += kMaxGridY * y) {
+      const int64_t blocks = std::min(ceil_div(rows - first, y), kMaxGridY);
+      launch(stream, dim3(unsigned(tiles), unsigned(blocks)), dim3(x, y),
+             &elementwise_kernel<S, Bytes, Out, N, Formula>, loops, first, rows, formula);
+    }
   });
 }
 

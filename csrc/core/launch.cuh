@@ -4,15 +4,15 @@
 
 #include <cstdint>
 
+#include "hd.h"
+
 #ifdef DLACCEL_HOST_CUDA
 #include "../host_cuda/cuda.h"
-#define DL_UNROLL
 #else
 #include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
-#define DL_UNROLL _Pragma("unroll")
 #endif
 
 namespace dlaccel {
@@ -22,8 +22,8 @@ constexpr int64_t kMaxGridY = 65535;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Runs the kernel over grid and block on the stream (null: the device's default stream). On the host
-// the stream's number is the seed of the order in which threads run.
+// Runs the kernel over grid and block on the stream (null: the device's default stream). On the
+// host the stream's number is the seed of the order in which threads run.
 template <class... Parameters, class... Args>
 void launch(void* stream, dim3 grid, dim3 block, void (*kernel)(Parameters...),
             const Args&... args) {

@@ -39,7 +39,7 @@ void glu(Lane lane, const View& out, const View& gate, const View& value, const 
 void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& product,
               const Maybe& dgate_bias, const Maybe& dvalue_bias, const View& dy, const View& gate,
               const View& value, const Maybe& gate_bias, const Maybe& value_bias, int64_t code,
-              double alpha, double limit) {
+              double alpha, double limit, const Maybe& /*scratch: CUDA's*/) {
   check_glu_grad(dgate, dvalue, product, dgate_bias, dvalue_bias, dy, gate, value, gate_bias,
                  value_bias, code);
   visit(dy.dtype, code, alpha, limit, [&]<class S>(auto activation) {

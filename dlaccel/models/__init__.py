@@ -1,0 +1,5 @@
+"""The networks of the papers."""
+
+from . import coordinate
+
+__all__ = ["coordinate"]

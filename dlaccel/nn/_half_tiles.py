@@ -1,0 +1,207 @@
+"""The gated MLP in bfloat16 or float16 where the processor has no such products.
+
+There torch multiplies half types in scalar code. Here tiles of the weights are converted into a
+small float32 scratch, multiplied by torch's float32 product, and gated while the tile is in cache.
+The only other float32 tensors are as large as x and the result, which is rounded once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._op import as_tuple
+from ..ops._glu_family import GLU_PACKED, GLU_PACKED_BIAS
+
+HIDDEN = 512
+"""Rows of gate and value in a tile."""
+ROWS = 512
+"""Rows of x that go through a tile at a time: a tile of activations is 1 MB at most."""
+FEWEST_ROWS = 4
+"""Below this, converting the weights costs more than torch's slow product saves."""
+VARIABLE = "DLACCEL_HALF_PRODUCT"
+
+Scalars = tuple[int, float, float]
+
+
+class Layer(NamedTuple):
+    """gate and value (H, D), down (K, H), the two biases (H,) or none, down's bias (K,) or None."""
+
+    gate: Tensor
+    value: Tensor
+    down: Tensor
+    biases: tuple[Tensor, ...]
+    down_bias: Tensor | None
+
+
+class Needs(NamedTuple):
+    """Which gradients are wanted: of x, of gate and value (with their biases), of down."""
+
+    x: bool
+    gate: bool
+    down: bool
+
+
+def pay(x: Tensor) -> bool:
+    """Whether tiles are the faster way for rows x."""
+    return (
+        x.dtype in (torch.bfloat16, torch.float16)
+        and x.is_cpu
+        and x.shape[0] >= FEWEST_ROWS
+        and torch_is_slow(x.dtype)
+    )
+
+
+@cache
+def torch_is_slow(dtype: torch.dtype) -> bool:
+    """Whether torch has no good product in ``dtype`` on this processor, decided once.
+
+    Torch's product is oneDNN's where oneDNN says that it has the type. Elsewhere it is mostly
+    scalar code, but not on every platform, so there it is timed: slow is over three times float32's
+    time. Scalar code takes 6 to 200 times it, all else at most 2. The best of several takes on one
+    thread is compared, so that a busy machine does not decide. The environment variable
+    ``DLACCEL_HALF_PRODUCT`` overrides: ``tiles``, ``torch`` or ``auto``.
+
+    Raises:
+        ValueError: The variable holds something else.
+    """
+    choice = os.environ.get(VARIABLE, "auto")
+    if choice not in ("auto", "tiles", "torch"):
+        raise ValueError(f"{VARIABLE} must be one of auto, tiles, torch, got {choice!r}.")
+    if choice != "auto":
+        return choice == "tiles"
+    return not _onednn_has(dtype) and _measured_slow(dtype)
+
+
+def _onednn_has(dtype: torch.dtype) -> bool:
+    name = "_is_mkldnn_bf16_supported" if dtype == torch.bfloat16 else "_is_mkldnn_fp16_supported"
+    supported = getattr(torch.ops.mkldnn, name, None)
+    return bool(torch.backends.mkldnn.enabled and supported is not None and supported())
+
+
+def _measured_slow(dtype: torch.dtype) -> bool:
+    wide = _scratch(128, 128).fill_(1)
+    narrow = wide.to(dtype)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        takes = [(_seconds(narrow), _seconds(wide)) for _ in range(6)][1:]  # the first warms up
+    finally:
+        torch.set_num_threads(threads)
+    return min(half for half, _ in takes) > 3 * min(single for _, single in takes)
+
+
+def _seconds(matrix: Tensor) -> float:
+    start = time.perf_counter()
+    torch.mm(matrix, matrix)
+    return time.perf_counter() - start
+
+
+def _scratch(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _spans(length: int, size: int) -> Iterator[slice]:
+    """Nearly equal spans of at most ``size``."""
+    count = -(-length // size)
+    for i in range(count):
+        yield slice(length * i // count, length * (i + 1) // count)
+
+
+class _Tiles:
+    """Walks over the hidden features with one scratch for the converted weights."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        hidden, features = layer.gate.shape
+        tile = min(HIDDEN, hidden)
+        self.family = GLU_PACKED_BIAS if layer.biases else GLU_PACKED
+        self.weight = _scratch(2 * tile, features)
+        self.down = _scratch(layer.down.shape[0] * tile)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor, tuple[Tensor, ...]]]:
+        """A span of h, and in float32 the two's rows (2h, D), down (K, h) and their bias (2h,)."""
+        gate, value, down, biases, _ = self.layer
+        for span in _spans(gate.shape[0], HIDDEN):
+            tile = span.stop - span.start
+            self.weight[:tile] = gate[span]
+            self.weight[tile : 2 * tile] = value[span]
+            narrow = self.down[: down.shape[0] * tile].view(-1, tile).copy_(down[:, span])
+            bias = (torch.cat([b[span] for b in biases]).float(),) if biases else ()
+            yield span, self.weight[: 2 * tile], narrow, bias
+
+
+def forward(
+    x: Tensor, layer: Layer, scalars: Scalars, keep: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The result (N, K) for x (N, D); where ``keep``, the pre-activations (N, H), rounded."""
+    wide = x.float()
+    y = _scratch(x.shape[0], layer.down.shape[0]).zero_()
+    if layer.down_bias is not None:
+        y += layer.down_bias
+    hidden = layer.gate.shape[0]
+    kept = tuple(x.new_empty(x.shape[0], hidden) for _ in range(2 * keep))
+    scratch = _scratch(3 * min(ROWS, x.shape[0]) * min(HIDDEN, hidden))
+    tiles = _Tiles(layer)
+    for span, weight, down, bias in tiles:
+        tile = span.stop - span.start
+        for rows in _spans(x.shape[0], ROWS):
+            count = rows.stop - rows.start
+            pre = scratch[: 2 * count * tile].view(count, 2 * tile)
+            product = scratch[2 * count * tile : 3 * count * tile].view(count, tile)
+            torch.mm(wide[rows], weight.T, out=pre)
+            tiles.family.forward.into(product, pre, *bias, *scalars, 1)
+            y[rows].addmm_(product, down.T)
+            for whole, part in zip(kept, pre.chunk(2, 1), strict=False):
+                whole[rows, span] = part
+    return y.to(x.dtype), kept
+
+
+def backward(
+    x: Tensor,
+    dy: Tensor,
+    layer: Layer,
+    scalars: Scalars,
+    kept: tuple[Tensor, ...],
+    needs: Needs,
+    gradients: tuple[Tensor, Tensor],
+) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:
+    """Gradients of x, down and the biases; those of gate and value go into ``gradients``."""
+    wide, wide_dy = x.float(), dy.float()
+    dx = torch.zeros_like(wide) if needs.x else None
+    ddown = torch.empty_like(layer.down) if needs.down else None
+    bias_gradients = tuple(torch.empty_like(bias) for bias in layer.biases)
+    tiles = _Tiles(layer)
+    weight_sum, down_sum = torch.empty_like(tiles.weight), torch.empty_like(tiles.down)
+    gradient = tiles.family.gradient_product if needs.down else tiles.family.gradient
+    for span, weight, down, bias in tiles:
+        dweight, ddown_tile = weight_sum[: len(weight)], down_sum[: down.numel()].view_as(down)
+        dbias = _scratch(len(weight)).zero_() if bias else None
+        for rows in _spans(x.shape[0], ROWS):
+            beta = int(rows.start > 0)  # the first product replaces what the scratch held
+            if kept:
+                pre = torch.cat([whole[rows, span] for whole in kept], 1).float()
+            else:
+                pre = wide[rows] @ weight.T
+            dpre, *rest = as_tuple(gradient(wide_dy[rows] @ down, pre, *bias, *scalars, 1))
+            if dx is not None:
+                dx[rows].addmm_(dpre, weight)
+            if needs.gate:
+                dweight.addmm_(dpre.T, wide[rows], beta=beta)
+            if needs.down:
+                ddown_tile.addmm_(wide_dy[rows].T, rest[-1], beta=beta)
+            if dbias is not None:
+                dbias += rest[0]
+        if needs.gate:
+            gradients[0][span], gradients[1][span] = dweight.chunk(2)
+        if ddown is not None:
+            ddown[:, span] = ddown_tile
+        if dbias is not None:
+            bias_gradients[0][span], bias_gradients[1][span] = dbias.chunk(2)
+    return (None if dx is None else dx.to(x.dtype)), ddown, bias_gradients
