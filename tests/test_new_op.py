@@ -83,10 +83,12 @@ void run(Lane lane, const View& y, const View& u, const View& z) {
   visit_floating(y.dtype, [&]<class S>() {
     using V = Vec<Compute<S>>;
     const auto formula = [](V a, V b) { return std::array{forward(a, b)}; };
-    Elementwise<S, 1, 3, decltype(formula)>(plan_loops<3>({y, u, z}), formula).run_all(lane.threads);
+    Elementwise<S, 1, 3, decltype(formula)>(plan_loops<3>({y, u, z}), formula)
+        .run_all(lane.threads);
   });
 }
-void run_grad(Lane lane, const View& du, const View& dz, const View& dy, const View& u, const View& z) {
+void run_grad(Lane lane, const View& du, const View& dz, const View& dy, const View& u,
+              const View& z) {
   visit_floating(dy.dtype, [&]<class S>() {
     using V = Vec<Compute<S>>;
     const auto formula = [](V d, V a, V b) {
