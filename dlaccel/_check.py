@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -79,13 +78,8 @@ def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def destination(
-    op: str, out: object, shape: tuple[int, ...], model: Tensor, *sources: Tensor
-) -> None:
-    """``out`` can take the result: its shape, dtype and device, and no memory shared in part.
-
-    Writing exactly over an operand is allowed, as each element is read before it is written.
-    """
+def destination(op: str, out: object, shape: tuple[int, ...], model: Tensor) -> None:
+    """``out`` can take the result: its shape, dtype and device."""
     tensors(op, {"out": out})
     assert isinstance(out, Tensor)
     if out.device != model.device:
@@ -94,6 +88,13 @@ def destination(
         refuse(op, "out", f"have dtype {_dtype(model.dtype)}", _dtype(out.dtype), TypeError)
     if tuple(out.shape) != tuple(shape):
         refuse(op, "out", f"have shape {tuple(shape)}", tuple(out.shape), ValueError)
+
+
+def overlap(op: str, out: Tensor, *sources: Tensor) -> None:
+    """``out`` holds no element twice and shares no memory in part with a source.
+
+    Writing exactly over an operand is allowed, as each element is read before it is written.
+    """
     if _overlaps_itself(out):
         got = f"strides {out.stride()} for shape {tuple(out.shape)}"
         refuse(op, "out", "not hold an element twice", got, ValueError)
@@ -126,8 +127,6 @@ def _overlaps_in_part(out: Tensor, source: Tensor) -> bool:
 
 
 def _same_storage(a: Tensor, b: Tensor) -> bool:
-    if isinstance(a, FakeTensor) or isinstance(b, FakeTensor):
-        return False
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 

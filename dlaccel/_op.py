@@ -69,6 +69,7 @@ class Op:
             then arguments, does not do.
         vmap: ``(op, batch size, in_dims, arguments) -> result with the batch axis first``; without
             one, leading axes are rows and the batch becomes the first of them.
+        overlap: ``(out, arguments) -> None`` raises where ``out`` must not be written over them.
         kernel: Name of the compiled function, where it is not ``name``.
     """
 
@@ -84,6 +85,7 @@ class Op:
         default=lambda kernel, lane, outputs, arguments: kernel(lane, *outputs, *arguments)
     )
     vmap: Callable[..., Result] | None = None
+    overlap: Callable[[Tensor, tuple[Any, ...]], None] | None = None
     kernel: str = ""
     tensor_count: int = field(init=False)
 
@@ -182,6 +184,8 @@ class Op:
 
     def _run_into(self, *arguments: Any) -> None:
         *inputs, out = arguments
+        if self.overlap is not None:
+            self.overlap(out, tuple(inputs))
         kernel = self._cpu_kernel if out.is_cpu else self._device_kernel(out)
         if kernel is None:
             out.copy_(self._run(tuple(inputs)))

@@ -84,9 +84,13 @@ class Family:
         if out is None:
             return self.forward(*arguments)  # type: ignore[no-any-return]
         self.check(*arguments)
-        gate, value, _, _ = self.operands(arguments)
-        _check.destination(self.public, out, tuple(gate.shape), gate, gate, value)
+        gate, _, _, _ = self.operands(arguments)
+        _check.destination(self.public, out, tuple(gate.shape), gate)
         return self.forward.into(out, *arguments)
+
+    def overlap(self, out: Tensor, arguments: tuple[Any, ...]) -> None:
+        gate, value, _, _ = self.operands(arguments)
+        _check.overlap(self.public, out, gate, value)
 
     @property
     def public(self) -> str:
@@ -225,7 +229,7 @@ class Family:
             outputs=self.outputs, reference=self.reference, check=self.check,
             pullback=self.pullback, pushforward=self.pushforward,
             launch=_plain_launch if common else self.launch,
-            vmap=self.bias_vmap if self.biased else None,
+            vmap=self.bias_vmap if self.biased else None, overlap=self.overlap,
         )  # fmt: skip
 
     def _gradient_op(self, product: bool) -> Op:
