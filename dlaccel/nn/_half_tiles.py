@@ -142,24 +142,25 @@ def forward(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The result (N, K) for x (N, D); where ``keep``, the pre-activations (N, H), rounded."""
     wide = x.float()
-    y = _scratch(x.shape[0], layer.down.shape[0]).zero_()
-    if layer.down_bias is not None:
-        y += layer.down_bias
+    y = _scratch(x.shape[0], layer.down.shape[0])
     hidden = layer.gate.shape[0]
     kept = tuple(x.new_empty(x.shape[0], hidden) for _ in range(2 * keep))
-    scratch = _scratch(3 * min(ROWS, x.shape[0]) * min(HIDDEN, hidden))
+    largest = min(ROWS, x.shape[0]) * min(HIDDEN, hidden)
+    pre_scratch, product_scratch = _scratch(2 * largest), _scratch(largest)
     tiles = _Tiles(layer)
     for span, weight, down, bias in tiles:
         tile = span.stop - span.start
         for rows in _spans(x.shape[0], ROWS):
             count = rows.stop - rows.start
-            pre = scratch[: 2 * count * tile].view(count, 2 * tile)
-            product = scratch[2 * count * tile : 3 * count * tile].view(count, tile)
+            pre = pre_scratch[: 2 * count * tile].view(count, 2 * tile)
+            product = product_scratch[: count * tile].view(count, tile)
             torch.mm(wide[rows], weight.T, out=pre)
             tiles.family.forward.into(product, pre, *bias, *scalars, 1)
-            y[rows].addmm_(product, down.T)
+            y[rows].addmm_(product, down.T, beta=int(span.start > 0))
             for whole, part in zip(kept, pre.chunk(2, 1), strict=False):
                 whole[rows, span] = part
+    if layer.down_bias is not None:
+        y += layer.down_bias
     return y.to(x.dtype), kept
 
 
