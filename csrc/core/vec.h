@@ -83,11 +83,12 @@ DL_HD Vec<Compute<S>> load_lanes(const S* from) {
   }
 }
 
+// The lanes as the storage type holds them, side by side.
 template <class S>
-DL_HD void store_lanes(S* to, Vec<Compute<S>> x) {
+DL_HD auto pack_lanes(Vec<Compute<S>> x) {
   using V = Vec<Compute<S>>;
   if constexpr (sizeof(S) == sizeof(Compute<S>)) {
-    memcpy(to, &x.v, sizeof x.v);
+    return x.v;
   } else {
     using Unsigned = Register<float>::Unsigned;
     const Unsigned u = (Unsigned)x.v;
@@ -109,27 +110,36 @@ DL_HD void store_lanes(S* to, Vec<Compute<S>> x) {
       half = (0x7e00 & nan) | (half & ~nan);
       half |= (u >> 16) & 0x8000;
     }
-    const auto packed = __builtin_convertvector(half, Register<float>::Short);
-    memcpy(to, &packed, sizeof packed);
+    return __builtin_convertvector(half, Register<float>::Short);
   }
 }
 
+template <class S>
+DL_HD void store_lanes(S* to, Vec<Compute<S>> x) {
+  const auto packed = pack_lanes<S>(x);
+  memcpy(to, &packed, sizeof packed);
+}
+
 // A store past the cache, to an address aligned to a register; stream_fence() makes such stores
-// visible to other threads. Half types and targets without such an instruction store plainly.
+// visible to other threads. Without such an instruction it is a plain one.
 template <class S>
 DL_HD void stream_lanes(S* to, Vec<Compute<S>> x) {
-#if defined(__AVX512F__) && DL_VECTOR_BYTES == 64
-  if constexpr (sizeof(S) >= 4) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)x.v);
-    return;
-  }
-#elif defined(__AVX__) && DL_VECTOR_BYTES == 32
-  if constexpr (sizeof(S) >= 4) {
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)x.v);
+#ifdef __AVX__
+  const auto packed = pack_lanes<S>(x);
+#ifdef __AVX512F__
+  if constexpr (sizeof packed == 64) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)packed);
     return;
   }
 #endif
+  if constexpr (sizeof packed == 32) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)packed);
+  } else if constexpr (sizeof packed == 16) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to), (__m128i)packed);
+  }
+#else
   store_lanes(to, x);
+#endif
 }
 
 DL_HD void stream_fence() {

@@ -8,6 +8,7 @@ The only other float32 tensors are as large as x and the result, which is rounde
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -107,6 +108,18 @@ def _scratch(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
+_memory = threading.local()
+
+
+def _kept(role: str, size: int) -> Tensor:
+    """float32 scratch that this thread keeps for its next call: fresh pages would cost a third."""
+    held: Tensor | None = getattr(_memory, role, None)
+    if held is None or held.numel() < size:
+        held = _scratch(size)
+        setattr(_memory, role, held)
+    return held[:size]
+
+
 def _spans(length: int, size: int) -> Iterator[slice]:
     """Nearly equal spans of at most ``size``."""
     count = -(-length // size)
@@ -122,8 +135,8 @@ class _Tiles:
         hidden, features = layer.gate.shape
         tile = min(HIDDEN, hidden)
         self.family = GLU_PACKED_BIAS if layer.biases else GLU_PACKED
-        self.weight = _scratch(2 * tile, features)
-        self.down = _scratch(layer.down.shape[0] * tile)
+        self.weight = _kept("weight", 2 * tile * features).view(2 * tile, features)
+        self.down = _kept("down", layer.down.shape[0] * tile)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor, tuple[Tensor, ...]]]:
         """A span of h, and in float32 the two's rows (2h, D), down (K, h) and their bias (2h,)."""
@@ -146,7 +159,7 @@ def forward(
     hidden = layer.gate.shape[0]
     kept = tuple(x.new_empty(x.shape[0], hidden) for _ in range(2 * keep))
     largest = min(ROWS, x.shape[0]) * min(HIDDEN, hidden)
-    pre_scratch, product_scratch = _scratch(2 * largest), _scratch(largest)
+    pre_scratch, product_scratch = _kept("pre", 2 * largest), _kept("product", largest)
     tiles = _Tiles(layer)
     for span, weight, down, bias in tiles:
         tile = span.stop - span.start
