@@ -81,9 +81,7 @@ class Op:
     check: Callable[..., None]
     pullback: Callable[[tuple[Any, ...], tuple[Any, ...]], Sequence[Tensor | None]] | None = None
     pushforward: Callable[[tuple[Any, ...], tuple[Any, ...]], Result] | None = None
-    launch: Callable[..., None] = field(
-        default=lambda kernel, lane, outputs, arguments: kernel(lane, *outputs, *arguments)
-    )
+    launch: Callable[..., None] | None = None
     vmap: Callable[..., Result] | None = None
     overlap: Callable[[Tensor, tuple[Any, ...]], None] | None = None
     kernel: str = ""
@@ -152,7 +150,10 @@ class Op:
         first = outputs[0]
         lane = _threads() if first.is_cpu else _stream(first.device)
         try:
-            self.launch(kernel, lane, outputs, arguments)
+            if self.launch is None:
+                kernel(lane, *outputs, *arguments)
+            else:
+                self.launch(kernel, lane, outputs, arguments)
         except Exception:
             self.check(*arguments)
             raise
@@ -304,20 +305,18 @@ def _resolved(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def _router(op: Op) -> Callable[..., Result]:
     """The choice of route as a closure: every name is local, for the host's time."""
     count, outputs_of, launch, single = op.tensor_count, op.outputs, op.launch, op.returns == 1
-    kernel = op._cpu_kernel
+    kernel, plain = op._cpu_kernel, _PLAIN
 
     def call(*arguments: Any) -> Result:
         if _is_compiling():
             return op._library(*arguments)
         wants_grad = False
         for value in arguments[:count]:
-            if type(value) in _PLAIN:
-                if value.requires_grad:
-                    wants_grad = True
-                if value.is_neg():
+            if type(value) not in plain or value.is_neg():
+                if value is not None:
                     return op._unusual(arguments)
-            elif value is not None:
-                return op._unusual(arguments)
+            elif value.requires_grad:
+                wants_grad = True
         if _functorch_active() or forward_ad._current_level >= 0:
             return op._transform.apply(*arguments)
         if _dispatch_modes() or _tracing() is not None:
@@ -328,7 +327,10 @@ def _router(op: Op) -> Callable[..., Result]:
             return op._run(arguments)
         outputs = outputs_of(*arguments)
         try:
-            launch(kernel, _threads(), outputs, arguments)
+            if launch is None:
+                kernel(_threads(), *outputs, *arguments)
+            else:
+                launch(kernel, _threads(), outputs, arguments)
         except Exception:  # the check has the better sentence, where it finds a fault
             op.check(*arguments)
             raise

@@ -24,7 +24,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_kernels_take_numpy_arrays() -> None:
     gate, value = np.random.default_rng(0).normal(size=(2, 5, 9)).astype(np.float32)
     out = np.empty_like(gate)
-    _core.CPU.glu(1, out, gate, value, None, None, 8, 1.702, 7.0)
+    _core.CPU.glu(1, out, gate, value, 8, 1.702, 7.0)
     np.testing.assert_allclose(out, np.tanh(gate.astype(float)) * value, rtol=1e-6)
 
 
@@ -33,7 +33,7 @@ def test_kernels_take_capsules_as_older_torch_gives_them(monkeypatch: pytest.Mon
     gate = torch.randn(5, 9, requires_grad=True)
     out = torch.empty(5, 9)
     call = _core._through_capsules(_core.CPU.glu)
-    call(1, out, gate, gate, None, None, 0, 1.702, 7.0)
+    call(1, out, gate, gate, 0, 1.702, 7.0)
     torch.testing.assert_close(out, gate.detach() ** 2)
 
 
@@ -43,27 +43,27 @@ def test_kernels_take_capsules_as_older_torch_gives_them(monkeypatch: pytest.Mon
     [
         ((1,), TypeError, "glu takes 9 arguments, got 1."),
         (
-            (1, [1.0], [1.0], [1.0], None, None, 0, 1.0, 1.0),
+            (1, [1.0], [1.0], [1.0], 0, 1.0, 1.0),
             TypeError,
             "a kernel takes tensors and arrays that speak DLPack, got list.",
         ),
         (
-            (1, *[np.zeros(2, np.int8)] * 3, None, None, 0, 1.0, 1.0),
+            (1, *[np.zeros(2, np.int8)] * 3, 0, 1.0, 1.0),
             TypeError,
             "dtype must be float64, float32, bfloat16, float16, int64 or int32.",
         ),
         (
-            (1, np.zeros(2), np.zeros(2), np.zeros(3), None, None, 0, 1.0, 1.0),
+            (1, np.zeros(2), np.zeros(2), np.zeros(3), 0, 1.0, 1.0),
             ValueError,
             "operands must have one shape.",
         ),
         (
-            (1, np.zeros(2), np.zeros(2), np.zeros(2), None, None, 99, 1.0, 1.0),
+            (1, np.zeros(2), np.zeros(2), np.zeros(2), 99, 1.0, 1.0),
             ValueError,
             "glu: unknown activation code.",
         ),
         (
-            (1, *[np.zeros((1,) * 13)] * 3, None, None, 0, 1.0, 1.0),
+            (1, *[np.zeros((1,) * 13)] * 3, 0, 1.0, 1.0),
             ValueError,
             "tensor must have at most 12 axes.",
         ),

@@ -131,7 +131,7 @@ def run(
     compute = torch.float64 if gate.dtype == torch.float64 else torch.float32
     scratch = torch.full((blocks or 1, 2, gate.shape[-1]), float("nan"), dtype=compute)
     given: tuple[Any, ...] = biases or (None, None)
-    module.glu(seed, y.tensor, gate, value, *given, code, ALPHA, LIMIT)
+    module.glu(seed, y.tensor, gate, value, code, ALPHA, LIMIT, *given)
     sums = [r.tensor for r in rows_of] or [None, None]
     module.glu_grad(
         seed, dgate.tensor, dvalue.tensor, product.tensor, *sums, dy, gate, value, *given,
@@ -236,7 +236,7 @@ def test_more_rows_than_one_grid_holds(build: Build) -> None:
     rows = 65535 * 256 + 300
     x = torch.empty(rows, 4, dtype=torch.float16).random_(0, 4)[:, :3]
     out = torch.full((rows, 3), float("nan"), dtype=torch.float16)
-    build.module.glu(0, out, x, x, None, None, CODES["identity"], ALPHA, LIMIT)
+    build.module.glu(0, out, x, x, CODES["identity"], ALPHA, LIMIT)
     assert torch.equal(out, x * x)
 
 
@@ -246,7 +246,7 @@ def test_extremes(build: Build) -> None:
     for name in ("identity", "sigmoid", "silu", "gelu", "relu", "tanh"):
         out = torch.empty_like(gate)
         ones = torch.ones_like(gate)
-        build.module.glu(0, out, gate, ones, None, None, CODES[name], ALPHA, LIMIT)
+        build.module.glu(0, out, gate, ones, CODES[name], ALPHA, LIMIT)
         want = gated_product(gate.double(), ones.double(), CODES[name], ALPHA, LIMIT).float()
         # 1e-45 is the least denormal: results there have one bit.
         torch.testing.assert_close(out, want, rtol=1e-6, atol=1e-45, equal_nan=True)
@@ -255,7 +255,7 @@ def test_extremes(build: Build) -> None:
 def test_refusals(build: Build) -> None:
     x, row = torch.zeros(4, 6), torch.zeros(6)
     with pytest.raises(ValueError, match=r"glu: unknown activation code\."):
-        build.module.glu(0, x, x, x, None, None, len(ACTIVATIONS), ALPHA, LIMIT)
+        build.module.glu(0, x, x, x, len(ACTIVATIONS), ALPHA, LIMIT)
     with pytest.raises(ValueError, match=r"glu_grad: a bias gradient must be as long as"):
         build.module.glu_grad(
             0, x, x, None, row[:5], row, x, x, x, row, row, 2, ALPHA, LIMIT, None

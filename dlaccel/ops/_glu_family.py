@@ -98,8 +98,6 @@ class Family:
 
     def halves(self, x: Tensor, first: int) -> tuple[Tensor, Tensor]:
         width = x.shape[-1] // 2
-        if x.shape[-1] % 2:
-            raise ValueError("halves of an odd axis")  # the check says it better
         left, right = x.narrow(-1, 0, width), x.narrow(-1, width, width)
         return (left, right) if first else (right, left)
 
@@ -130,10 +128,9 @@ class Family:
         y, pull = vjp(forward, *arguments[:count])
         return (*pull(dy), y) if product else pull(dy)
 
-    def outputs(self, first: Tensor, *_: Any) -> tuple[Tensor, ...]:
-        if self.packed:
-            return (first.new_empty((*first.shape[:-1], first.shape[-1] // 2)),)
-        return (torch.empty_like(first),)
+    @property
+    def outputs(self) -> Callable[..., tuple[Tensor, ...]]:
+        return _half_of_first if self.packed else _like_first
 
     def gradient_outputs(self, dy: Tensor, *arguments: Any, product: bool) -> tuple[Tensor, ...]:
         gradients = tuple(torch.empty_like(a) for a in arguments[: len(self.tensors)])
@@ -160,20 +157,23 @@ class Family:
         _check.tensors(self.public, {"dy": dy})
         _check.same(self.public, "the result", {"the result": gate, "dy": dy})
 
-    def launch(self, kernel: Any, lane: int, outputs: Any, arguments: Any) -> None:
-        kernel(lane, outputs[0], *self.operands(arguments), *self.scalars(arguments))
+    def bias_launch(self, kernel: Any, lane: int, outputs: Any, arguments: Any) -> None:
+        """The kernels take their biases last."""
+        count = len(self.tensors)
+        half = count // 2
+        kernel(lane, outputs[0], *arguments[:half], *arguments[count:], *arguments[half:count])
 
     def gradient_launch(
         self, kernel: Any, lane: int, outputs: Any, arguments: Any, product: bool
     ) -> None:
         dy, *rest = arguments
-        count = len(self.tensors)
-        gradients = self.operands((*outputs[:count], *rest[count:]))
-        again = outputs[count] if product else None
-        scratch = _sum_scratch(gradients[0]) if self.biased and dy.is_cuda else ()
+        count, operands = len(self.tensors), 1 if self.packed else 2
+        gradients, again = outputs[:count], outputs[count] if product else None
+        missing = () if self.biased else (None,) * operands
+        scratch = _sum_scratch(dy) if self.biased and dy.is_cuda else ()
         kernel(
-            lane, *gradients[:2], again, *gradients[2:], dy, *self.operands(tuple(rest)),
-            *self.scalars(tuple(rest)), *scratch,
+            lane, *gradients[:operands], again, *gradients[operands:], *missing,
+            dy, *rest[:count], *missing, *rest[count:], *scratch,
         )  # fmt: skip
 
     def pullback(self, cotangents: Any, arguments: Any) -> tuple[Tensor, ...]:
@@ -223,12 +223,11 @@ class Family:
         return (*gradients, *sums, *results[count // 2 :])
 
     def _forward_op(self) -> Op:
-        common = not (self.packed or self.biased)
         return Op(
-            name=self.name, schema=self.schema(), returns=1, kernel="glu",
+            name=self.name, schema=self.schema(), returns=1, kernel="glu" + "_packed" * self.packed,
             outputs=self.outputs, reference=self.reference, check=self.check,
             pullback=self.pullback, pushforward=self.pushforward,
-            launch=_plain_launch if common else self.launch,
+            launch=self.bias_launch if self.biased else None,
             vmap=self.bias_vmap if self.biased else None, overlap=self.overlap,
         )  # fmt: skip
 
@@ -237,27 +236,31 @@ class Family:
         return Op(
             name=f"{self.name}_grad" + "_product" * product,
             schema=f"Tensor dy, {self.schema()}",
-            returns=len(self.tensors) + product, kernel="glu_grad",
+            returns=len(self.tensors) + product, 
+            kernel="glu" + "_packed" * self.packed + "_grad",
             outputs=bind(self.gradient_outputs), reference=bind(self.gradient_reference),
             check=self.gradient_check, launch=bind(self.gradient_launch),
             vmap=bind(self.bias_gradient_vmap) if self.biased else None,
         )  # fmt: skip
 
 
-def _sum_scratch(dgate: Tensor) -> tuple[Tensor, ...]:
+def _like_first(first: Tensor, *_: Any, empty_like: Any = torch.empty_like) -> tuple[Tensor, ...]:
+    return (empty_like(first),)
+
+
+def _half_of_first(first: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return (first.new_empty((*first.shape[:-1], first.shape[-1] // 2)),)
+
+
+def _sum_scratch(dy: Tensor) -> tuple[Tensor, ...]:
     """Room for the sums of blocks of rows, so that a tall tensor occupies the whole GPU.
 
     The number of blocks fixes the order of the sums: it follows from the shape alone.
     """
-    width = max(dgate.shape[-1], 1)
-    blocks = min(dgate.numel() // width // 16, 2**18 // width, 4096)
-    dtype = torch.float64 if dgate.dtype == torch.float64 else torch.float32
-    return (dgate.new_empty((blocks, 2, width), dtype=dtype),) if blocks > 1 else ()
-
-
-def _plain_launch(kernel: Any, lane: int, outputs: Any, arguments: Any) -> None:
-    gate, value, code, alpha, limit = arguments
-    kernel(lane, outputs[0], gate, value, None, None, code, alpha, limit)
+    width = max(dy.shape[-1], 1)
+    blocks = min(dy.numel() // width // 16, 2**18 // width, 4096)
+    dtype = torch.float64 if dy.dtype == torch.float64 else torch.float32
+    return (dy.new_empty((blocks, 2, width), dtype=dtype),) if blocks > 1 else ()
 
 
 GLU = Family(packed=False, biased=False)

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <optional>
 
+#include "../../core/registry.h"
 #include "../../core/view.h"
 #include "glu.h"
 
@@ -44,6 +45,38 @@ inline void check_glu_grad(const View& dgate, const View& dvalue, const Maybe& p
       !biased || (dgate_bias->ndim == 1 && dvalue_bias->ndim == 1 &&
                   dgate_bias->numel() == gate.columns() && dvalue_bias->numel() == gate.columns()),
       "glu_grad: a bias gradient must be as long as the last axis.");
+}
+
+// One tensor that holds gate and value side by side, taken apart; a missing bias stays missing.
+struct Halves {
+  Maybe gate, value;
+};
+
+inline Halves halves(const Maybe& x, int64_t gate_first) {
+  if (!x) return {};
+  require(x->ndim > 0 && x->columns() % 2 == 0, "glu_packed: the last axis must be even.");
+  const int64_t width = x->columns() / 2;
+  const View left = x->narrow(0, width), right = x->narrow(width, width);
+  return gate_first ? Halves{left, right} : Halves{right, left};
+}
+
+// glu and glu_grad of a .cpp or .cu on packed tensors.
+template <auto glu>
+void packed(Lane lane, const View& out, const View& x, int64_t code, double alpha, double limit,
+            int64_t gate_first, const Maybe& bias) {
+  const Halves operands = halves(x, gate_first), biases = halves(bias, gate_first);
+  glu(lane, out, *operands.gate, *operands.value, code, alpha, limit, biases.gate, biases.value);
+}
+
+template <auto glu_grad>
+void packed_grad(Lane lane, const View& dx, const Maybe& product, const Maybe& dbias,
+                 const View& dy, const View& x, const Maybe& bias, int64_t code, double alpha,
+                 double limit, int64_t gate_first, const Maybe& scratch) {
+  const Halves gradients = halves(dx, gate_first), bias_gradients = halves(dbias, gate_first);
+  const Halves operands = halves(x, gate_first), biases = halves(bias, gate_first);
+  glu_grad(lane, *gradients.gate, *gradients.value, product, bias_gradients.gate,
+           bias_gradients.value, dy, *operands.gate, *operands.value, biases.gate, biases.value,
+           code, alpha, limit, scratch);
 }
 
 }  // namespace dlaccel::glu

@@ -16,8 +16,8 @@ void visit(DType dtype, int64_t code, double alpha, double limit, Body&& body) {
   });
 }
 
-void glu(Lane lane, const View& out, const View& gate, const View& value, const Maybe& gate_bias,
-         const Maybe& value_bias, int64_t code, double alpha, double limit) {
+void glu(Lane lane, const View& out, const View& gate, const View& value, int64_t code,
+         double alpha, double limit, const Maybe& gate_bias, const Maybe& value_bias) {
   check_glu(out, gate, value, gate_bias, value_bias, code);
   visit(out.dtype, code, alpha, limit, [&]<class S>(auto activation) {
     using V = Vec<Compute<S>>;
@@ -82,6 +82,8 @@ void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& pro
 
 DLACCEL_REGISTER(glu, glu);
 DLACCEL_REGISTER(glu_grad, glu_grad);
+DLACCEL_REGISTER(glu_packed, packed<&glu>);
+DLACCEL_REGISTER(glu_packed_grad, packed_grad<&glu_grad>);
 
 }  // namespace
 }  // namespace dlaccel::glu

@@ -62,8 +62,8 @@ Loops<N> plan_backward(std::array<View, N> views, const Maybe& product, Order or
   return loops;
 }
 
-void glu(Lane lane, const View& out, const View& gate, const View& value, const Maybe& gate_bias,
-         const Maybe& value_bias, int64_t code, double alpha, double limit) {
+void glu(Lane lane, const View& out, const View& gate, const View& value, int64_t code,
+         double alpha, double limit, const Maybe& gate_bias, const Maybe& value_bias) {
   check_glu(out, gate, value, gate_bias, value_bias, code);
   const Activation activation{code, alpha, limit};
   visit_floating(out.dtype, [&]<class S>() {
@@ -108,6 +108,8 @@ void glu_grad(Lane lane, const View& dgate, const View& dvalue, const Maybe& pro
 
 DLACCEL_REGISTER(glu, glu);
 DLACCEL_REGISTER(glu_grad, glu_grad);
+DLACCEL_REGISTER(glu_packed, packed<&glu>);
+DLACCEL_REGISTER(glu_packed_grad, packed_grad<&glu_grad>);
 
 }  // namespace
 }  // namespace dlaccel::glu
