@@ -108,13 +108,15 @@ class Op:
                 f"dlaccel.{self.name}: out= must not be used where a gradient is wanted, got a "
                 "tensor that requires grad."
             )
-        plain = all(a is None or type(a) in _PLAIN for a in arguments[: self.tensor_count])
-        arguments = _resolved(arguments)
-        if _is_compiling() or not plain or type(out) not in _PLAIN or _dispatch_modes():
+        if _is_compiling():
             self._library_out(*arguments, out)
-        else:
-            self._run_into(*arguments, out)
+        elif is_plainly_eager(out, *arguments[: self.tensor_count]):
+            self._run_into(*_resolved(arguments), out)
             torch.autograd.graph.increment_version((out,))
+        elif _functorch_active():
+            raise RuntimeError(f"dlaccel.{self.name}: out= must not be used under torch.func.")
+        else:
+            self._library_out(*_resolved(arguments), out)
         return out
 
     def __call__(self, *arguments: Any) -> Result:

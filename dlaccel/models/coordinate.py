@@ -119,7 +119,8 @@ class GaborFilter(SineFilter):
         self.mu = nn.Parameter(torch.empty(hidden_features, in_features))
         nn.init.uniform_(self.mu, -1, 1, generator=generator)
         # The only sampler of this distribution that takes a generator.
-        gamma = torch._standard_gamma(torch.full((hidden_features,), alpha), generator=generator)
+        shapes = torch.full((hidden_features,), alpha, device="cpu")  # where the generator is
+        gamma = torch._standard_gamma(shapes, generator=generator).to(self.phase.weight.device)
         self.gamma = nn.Parameter(gamma)
         with torch.no_grad():
             self.phase.weight.mul_(gamma.sqrt()[:, None])

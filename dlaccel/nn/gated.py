@@ -135,7 +135,8 @@ class GatedMLP(nn.Module):
         """The layer's value (..., out_features) at x (..., in_features)."""
         check_width("GatedMLP", "x", x, self.in_features)
         *projections, down = (getattr(self, name) for name in self.arrangement.names)
-        if not all(map(_is_plain, (*projections, down))):
+        plain = all(map(_is_plain, (*projections, down)))
+        if torch.compiler.is_compiling() or not plain:
             return self._composed(x, projections, down)
         weights = tuple(p.weight for p in projections)
         biases = tuple(p.bias for p in projections if p.bias is not None)

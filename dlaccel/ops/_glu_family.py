@@ -137,7 +137,8 @@ class Family:
         return (*gradients, *self.outputs(*arguments)) if product else gradients
 
     def check(self, *arguments: Any) -> None:
-        op, named = self.public, dict(zip(self.tensors, arguments, strict=False))
+        op, count = self.public, len(self.tensors)
+        named = dict(zip(self.tensors, arguments[:count], strict=True))
         _check.tensors(op, named)
         _check.floating(op, named)
         first = self.tensors[0]

@@ -101,6 +101,14 @@ def test_subclasses_and_fake_tensors_take_the_operator(device: str) -> None:
     assert fake.shape == (2, 3, 5)
 
 
+def test_out_under_a_transform_is_refused(device: str) -> None:
+    make = maker(torch.float32, device)
+    gate, out = make(3, 4), make(3, 4)
+    with pytest.raises(RuntimeError) as caught:
+        torch.func.vmap(lambda g, o: glu(g, g, out=o))(gate, out)
+    assert str(caught.value) == "dlaccel.glu: out= must not be used under torch.func."
+
+
 def test_out_under_compile(device: str) -> None:
     make = maker(torch.float32, device)
     gate, value = make(6, 10), make(6, 10)
