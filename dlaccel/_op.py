@@ -40,7 +40,7 @@ _threads = torch.get_num_threads
 
 
 def _stream(device: torch.device) -> int:
-    # A tenth of the host's time for torch.cuda.current_stream().
+    # As inductor's code asks for it: current_stream() builds an object around this number.
     raw: int = torch._C._cuda_getCurrentRawStream(device.index)
     return raw
 

@@ -25,7 +25,7 @@ ROUNDING = {
 class Make(Protocol):
     """Draws a tensor of normal numbers; the caller fixes dtype, device and seed."""
 
-    def __call__(self, *shape: int, scale: float = 1.0) -> Tensor: ...
+    def __call__(self, *shape: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from dlaccel._check import FLOATING
+from dlaccel._dims import DIMS
 from dlaccel._spec import ROUNDING, OpSpec
 from dlaccel.ops import SPECS
 
@@ -26,6 +27,8 @@ def ops_page() -> str:
             "| operator | variants | float32 limit | bfloat16 limit | source |",
             "|---|---|---|---|---|",
             *rows,
+            "",
+            "Letters of shapes: " + ", ".join(f"{k} {v}" for k, v in DIMS.items()) + ".",
             "",
         ]
     )

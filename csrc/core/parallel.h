@@ -22,7 +22,7 @@ inline void watch_forks() {
   (void)registered;
 }
 
-// Two threads cost about 5 us to wake; below this many elements a thread they do not pay.
+// Waking threads takes microseconds: fewer elements than this for each do not pay.
 constexpr int64_t kGrain = 16384;
 
 inline int threads_for(int64_t work, int threads) {

@@ -112,7 +112,7 @@ _memory = threading.local()
 
 
 def _kept(role: str, size: int) -> Tensor:
-    """float32 scratch that this thread keeps for its next call: fresh pages would cost a third."""
+    """float32 scratch that this thread keeps for its next call, which so touches no fresh pages."""
     held: Tensor | None = getattr(_memory, role, None)
     if held is None or held.numel() < size:
         held = _scratch(size)
