@@ -68,6 +68,44 @@ def choice(op: str, argument: str, value: object, allowed: Collection[str]) -> N
         refuse(op, argument, f"be one of {words}", repr(value), ValueError)
 
 
+def labels(op: str, value: Tensor, length: int, classes: int) -> None:
+    """``value`` is (length,) of class numbers, or of -1 for what is not to be used.
+
+    The numbers themselves are seen on the CPU alone: reading a GPU's would wait for it.
+    """
+    if value.dtype not in (torch.int64, torch.int32):
+        refuse(op, "labels", "have dtype int64 or int32", _dtype(value.dtype), TypeError)
+    if value.shape != (length,):
+        refuse(op, "labels", f"have shape ({length},)", tuple(value.shape), ValueError)
+    if has_values(value):
+        wrong = (value < -1) | (value >= classes)
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            got = f"{int(value[place])} at {place}"
+            refuse(op, "labels", f"lie in [0, {classes}) or be -1", got, ValueError)
+
+
+def weights(op: str, value: Tensor, length: int) -> None:
+    """``value`` is (length,) and, as far as the CPU shows, finite and not negative."""
+    if value.shape != (length,):
+        refuse(op, "weight", f"have shape ({length},)", tuple(value.shape), ValueError)
+    if has_values(value):
+        wrong = ~(value >= 0) | value.isinf()
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            got = f"{value[place].item()} at {place}"
+            refuse(op, "weight", "be finite and not negative", got, ValueError)
+
+
+def has_values(value: Tensor) -> bool:
+    """Numbers that can be read at once: on the CPU, and neither fake nor traced."""
+    return type(value) in (Tensor, torch.nn.Parameter) and value.is_cpu and not _tracing()
+
+
+def _tracing() -> bool:
+    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+
+
 def at_least_one_axis(op: str, name: str, value: Tensor) -> None:
     """``value`` has a last axis."""
     if value.ndim == 0:

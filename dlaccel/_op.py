@@ -1,4 +1,4 @@
-"""Turns compiled kernels into torch operators. The only caller of ``_core.kernel``.
+"""Turns compiled kernels into torch operators: pure functions with derivatives.
 
 Each :class:`Op` has three routes, chosen at every call:
 
@@ -28,7 +28,7 @@ from torch.nn import Parameter
 
 from . import _core
 
-_LIBRARY = torch.library.Library("dlaccel", "DEF")
+LIBRARY = torch.library.Library("dlaccel", "DEF")
 _PLAIN = frozenset((Tensor, Parameter))
 
 _functorch_active = torch._C._are_functorch_transforms_active
@@ -39,9 +39,12 @@ _grad_enabled = torch.is_grad_enabled
 _threads = torch.get_num_threads
 
 
-def _stream(device: torch.device) -> int:
+def lane_of(tensor: Tensor) -> int:
+    """Where a kernel on the tensor's device runs: the thread count, or the current stream."""
+    if tensor.is_cpu:
+        return _threads()
     # As inductor's code asks for it: current_stream() builds an object around this number.
-    raw: int = torch._C._cuda_getCurrentRawStream(device.index)
+    raw: int = torch._C._cuda_getCurrentRawStream(tensor.device.index)
     return raw
 
 
@@ -128,7 +131,7 @@ class Op:
         arguments = _resolved(arguments)
         if all(v is None or type(v) in _PLAIN for v in arguments[: self.tensor_count]):
             return self(*arguments)
-        if _functorch_active() or forward_ad._current_level >= 0:
+        if under_transform():
             return self._transform.apply(*arguments)
         return self._library(*arguments)
 
@@ -149,8 +152,7 @@ class Op:
     def _write(
         self, kernel: Callable[..., None], outputs: tuple[Tensor, ...], arguments: tuple[Any, ...]
     ) -> None:
-        first = outputs[0]
-        lane = _threads() if first.is_cpu else _stream(first.device)
+        lane = lane_of(outputs[0])
         try:
             if self.launch is None:
                 kernel(lane, *outputs, *arguments)
@@ -167,23 +169,23 @@ class Op:
         returns = ", ".join(["Tensor"] * self.returns)
         returns = returns if self.returns == 1 else f"({returns})"
         qualified = f"dlaccel::{self.name}"
-        _LIBRARY.define(f"{self.name}({self.schema}) -> {returns}")
-        _LIBRARY.define(f"{self.name}_out({self.schema}, Tensor(a!) out) -> ()")
+        LIBRARY.define(f"{self.name}({self.schema}) -> {returns}")
+        LIBRARY.define(f"{self.name}_out({self.schema}, Tensor(a!) out) -> ()")
         for key in ("CPU", "CUDA"):
-            _LIBRARY.impl(self.name, lambda *arguments: self._run(arguments), key)
-            _LIBRARY.impl(f"{self.name}_out", self._run_into, key)
+            LIBRARY.impl(self.name, lambda *arguments: self._run(arguments), key)
+            LIBRARY.impl(f"{self.name}_out", self._run_into, key)
         packet = torch.ops.dlaccel
         self._library = getattr(packet, self.name).default
         self._library_out = getattr(packet, f"{self.name}_out").default
-        torch.library.register_fake(qualified, self._fake, lib=_LIBRARY)
-        torch.library.register_fake(f"{qualified}_out", lambda *a: None, lib=_LIBRARY)
+        torch.library.register_fake(qualified, self._fake, lib=LIBRARY)
+        torch.library.register_fake(f"{qualified}_out", lambda *a: None, lib=LIBRARY)
         torch.library.register_autograd(
             qualified,
             lambda ctx, *cotangents: _pull(self, ctx, cotangents),
             setup_context=lambda ctx, inputs, output: _save(self, ctx, inputs),
-            lib=_LIBRARY,
+            lib=LIBRARY,
         )
-        torch.library.register_vmap(qualified, self._vmap, lib=_LIBRARY)
+        torch.library.register_vmap(qualified, self._vmap, lib=LIBRARY)
 
     def _run_into(self, *arguments: Any) -> None:
         *inputs, out = arguments
@@ -272,6 +274,11 @@ def _widen(value: Any) -> Any:
     if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
         return value.float()
     return value
+
+
+def under_transform() -> bool:
+    """Inside ``torch.func`` or forward-mode AD."""
+    return bool(_functorch_active()) or forward_ad._current_level >= 0
 
 
 def is_plainly_eager(*tensors: Tensor | None) -> bool:

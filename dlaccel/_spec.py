@@ -83,3 +83,44 @@ class OpSpec:
         compute = dtype if dtype == torch.float64 else torch.float32
         inner = self.roundings * math.sqrt(self.reduces(size)) * ROUNDING[compute]
         return ROUNDING[dtype] + inner
+
+
+@dataclass(frozen=True)
+class ProcedureSpec:
+    """What tests need to know of a procedure, a kernel that writes into the caller's tensors.
+
+    Attributes:
+        name: Of the procedure.
+        procedure: Called with the arguments, its state first (``dlaccel._procedure.Procedure``).
+        reference: The same in plain torch; the only oracle. Given its floating inputs in float64.
+        sample: All arguments for a size, state included: ``(size, make) -> arguments``. What
+            ``make`` draws has the dtype under test; everything else the sample fixes itself.
+        variants: Functions of the name of a variant over :attr:`sample`'s arguments, for the modes
+            that scalars and optional tensors choose.
+        writes: How many of the first arguments are state.
+        sizes: For tests: always an empty one, a single element, an odd one, one above a block.
+        roundings: Of the compute type, between the inputs and what is written, in a sum of one.
+        compute: The type in which the kernel computes and keeps its sums.
+        reduces: Length of the longest sum, by size.
+        bad: Calls that are refused, with the sentence.
+        source: Where the mathematics stands.
+    """
+
+    name: str
+    procedure: Callable[..., None]
+    reference: Callable[..., None]
+    sample: Callable[[Shape, Make], tuple[Any, ...]]
+    sizes: tuple[Shape, ...]
+    roundings: int
+    source: str
+    writes: int
+    variants: Mapping[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]] = field(
+        default_factory=lambda: {"plain": lambda arguments: arguments}
+    )
+    compute: torch.dtype = torch.float64
+    reduces: Callable[[Shape], int] = field(default=lambda size: 1)
+    bad: Mapping[str, Bad] = field(default_factory=dict)
+
+    def limit(self, size: Shape) -> float:
+        """The largest relative L2 error of a written tensor, as in :meth:`OpSpec.limit`."""
+        return self.roundings * math.sqrt(self.reduces(size)) * ROUNDING[self.compute]

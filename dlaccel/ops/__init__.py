@@ -1,9 +1,11 @@
 """The operators: functions on torch tensors, each with a reference in plain torch."""
 
+from . import class_moments as _class_moments
 from . import glu as _glu
 from ._glu_family import ACTIVATIONS, Activation
 from .glu import glu, glu_packed
 
 SPECS = (*_glu.SPECS,)
+PROCEDURES = (_class_moments.SPEC,)
 
-__all__ = ["ACTIVATIONS", "SPECS", "Activation", "glu", "glu_packed"]
+__all__ = ["ACTIVATIONS", "PROCEDURES", "SPECS", "Activation", "glu", "glu_packed"]
