@@ -33,6 +33,18 @@ _RUNS = {
 }
 ISAS = ("avx512", "avx2", "baseline")
 
+# What the extra [papers] brings: modules, and the distributions that hold them.
+EXTRA = {
+    "tyro": "tyro",
+    "rich": "rich",
+    "matplotlib": "matplotlib",
+    "joblib": "joblib",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "pooch": "pooch",
+}
+
 
 def runnable() -> tuple[str, ...]:
     """The instruction sets that this processor runs and this build holds, best first."""
@@ -159,9 +171,9 @@ def report() -> Report:
         if not info.get("openmp"):
             out.missing.append(("OpenMP", "install the compiler's OpenMP runtime and reinstall"))
     _report_cuda(out)
-    for module, extra in (("tyro", "papers"), ("matplotlib", "papers"), ("sklearn", "papers")):
+    for module in EXTRA:
         if importlib.util.find_spec(module) is None:
-            out.missing.append((module, f"pip install 'dlaccel[{extra}]'"))
+            out.missing.append((module, "pip install 'dlaccel[papers]'"))
     return out
 
 

@@ -10,17 +10,8 @@ from typing import Any
 
 import torch
 
+from .. import _core
 from .records import RunError
-
-# Import name -> name on the package index.
-EXTRA = {
-    "tyro": "tyro",
-    "rich": "rich",
-    "matplotlib": "matplotlib",
-    "joblib": "joblib",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-}
 
 
 def require_extra() -> None:
@@ -29,7 +20,8 @@ def require_extra() -> None:
     Raises:
         RunError: naming what is missing and the remedy.
     """
-    missing = [name for module, name in EXTRA.items() if importlib.util.find_spec(module) is None]
+    extra = _core.EXTRA.items()
+    missing = [name for module, name in extra if importlib.util.find_spec(module) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise RunError(f"{', '.join(missing)} {verb} not installed: pip install dlaccel[papers]")
