@@ -30,11 +30,18 @@ def tensors(op: str, arguments: Mapping[str, object]) -> None:
 def floating(op: str, arguments: Mapping[str, Tensor]) -> None:
     """Every argument is strided and of a floating dtype that the kernels know."""
     for name, value in arguments.items():
-        if value.dtype not in FLOATING:
-            rule = "have dtype float64, float32, bfloat16 or float16"
-            refuse(op, name, rule, _dtype(value.dtype), TypeError)
+        dtype(op, {name: value}, *FLOATING)
         if value.layout != torch.strided:
             refuse(op, name, "be a strided tensor", str(value.layout), TypeError)
+
+
+def dtype(op: str, arguments: Mapping[str, Tensor], *allowed: torch.dtype) -> None:
+    """Every argument has one of the allowed dtypes."""
+    for name, value in arguments.items():
+        if value.dtype not in allowed:
+            *first, last = map(_dtype, allowed)
+            words = f"{', '.join(first)} or {last}" if first else last
+            refuse(op, name, f"have dtype {words}", _dtype(value.dtype), TypeError)
 
 
 def same(op: str, first: str, arguments: Mapping[str, Tensor]) -> None:
@@ -73,8 +80,7 @@ def labels(op: str, value: Tensor, length: int, classes: int) -> None:
 
     The numbers themselves are seen on the CPU alone: reading a GPU's would wait for it.
     """
-    if value.dtype not in (torch.int64, torch.int32):
-        refuse(op, "labels", "have dtype int64 or int32", _dtype(value.dtype), TypeError)
+    dtype(op, {"labels": value}, torch.int64, torch.int32)
     if value.shape != (length,):
         refuse(op, "labels", f"have shape ({length},)", tuple(value.shape), ValueError)
     if has_values(value):

@@ -1,8 +1,9 @@
 """The gated MLP in bfloat16 or float16 where the processor has no such products.
 
-There torch multiplies half types in scalar code. Here tiles of the weights are converted into a
-small float32 scratch, multiplied by torch's float32 product, and gated while the tile is in cache.
-The only other float32 tensors are as large as x and the result, which is rounded once.
+There torch multiplies half types in scalar code. Here products convert panels of the weights on
+their way into the registers (``ops/mixed_product.py``), and a tile of activations is gated while it
+is in cache. The only other float32 tensors are as large as x and the result, which is rounded once,
+and, in the backward pass, as a tile's share of the weights' gradients.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import torch
 from torch import Tensor
 
 from .._op import as_tuple
-from ..ops._glu_family import GLU_PACKED, GLU_PACKED_BIAS
+from ..ops._glu_family import GLU_PACKED, GLU_PACKED_BIAS, Family
+from ..ops.mixed_product import PROCEDURE as multiply
 
 HIDDEN = 512
 """Rows of gate and value in a tile."""
 ROWS = 512
 """Rows of x that go through a tile at a time: a tile of activations is 1 MB at most."""
+LARGEST = 2**21
+"""Elements of scratch that are worth keeping: 8 MB."""
 FEWEST_ROWS = 4
 """Below this, converting the weights costs more than torch's slow product saves."""
 VARIABLE = "DLACCEL_HALF_PRODUCT"
@@ -113,11 +117,13 @@ _memory = threading.local()
 
 def _kept(role: str, size: int) -> Tensor:
     """float32 scratch that this thread keeps for its next call, which so touches no fresh pages."""
+    if size > LARGEST:
+        return _scratch(size)
     held: Tensor | None = getattr(_memory, role, None)
     if held is None or held.numel() < size:
         held = _scratch(size)
         setattr(_memory, role, held)
-    return held[:size]
+    return held if held.numel() == size else held[:size]
 
 
 def _spans(length: int, size: int) -> Iterator[slice]:
@@ -127,51 +133,50 @@ def _spans(length: int, size: int) -> Iterator[slice]:
         yield slice(length * i // count, length * (i + 1) // count)
 
 
-class _Tiles:
-    """Walks over the hidden features with one scratch for the converted weights."""
+def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """The tensors' rows in nearly equal blocks of at most ``ROWS``, side by side."""
+    count = -(-len(tensors[0]) // ROWS)
+    return list(zip(*(t.tensor_split(count) for t in tensors), strict=True))
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-        hidden, features = layer.gate.shape
-        tile = min(HIDDEN, hidden)
-        self.family = GLU_PACKED_BIAS if layer.biases else GLU_PACKED
-        self.weight = _kept("weight", 2 * tile * features).view(2 * tile, features)
-        self.down = _kept("down", layer.down.shape[0] * tile)
 
-    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor, tuple[Tensor, ...]]]:
-        """A span of h, and in float32 the two's rows (2h, D), down (K, h) and their bias (2h,)."""
-        gate, value, down, biases, _ = self.layer
-        for span in _spans(gate.shape[0], HIDDEN):
-            tile = span.stop - span.start
-            self.weight[:tile] = gate[span]
-            self.weight[tile : 2 * tile] = value[span]
-            narrow = self.down[: down.shape[0] * tile].view(-1, tile).copy_(down[:, span])
-            bias = (torch.cat([b[span] for b in biases]).float(),) if biases else ()
-            yield span, self.weight[: 2 * tile], narrow, bias
+def _family(layer: Layer) -> Family:
+    return GLU_PACKED_BIAS if layer.biases else GLU_PACKED
+
+
+def _tiles(
+    layer: Layer,
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, tuple[Tensor, ...]]]:
+    """A span of h features: gate's and value's rows (h, D), down (K, h), the two's bias (2h,)."""
+    gate, value, down, biases, _ = layer
+    for span in _spans(gate.shape[0], HIDDEN):
+        bias = (torch.cat([b[span] for b in biases]).float(),) if biases else ()
+        yield span, gate[span], value[span], down[:, span], bias
 
 
 def forward(
     x: Tensor, layer: Layer, scalars: Scalars, keep: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The result (N, K) for x (N, D); where ``keep``, the pre-activations (N, H), rounded."""
-    wide = x.float()
-    y = _scratch(x.shape[0], layer.down.shape[0])
+    wide = _kept("x", x.numel()).view(x.shape).copy_(x)
+    y = _kept("y", x.shape[0] * layer.down.shape[0]).view(x.shape[0], layer.down.shape[0])
     hidden = layer.gate.shape[0]
     kept = tuple(x.new_empty(x.shape[0], hidden) for _ in range(2 * keep))
     largest = min(ROWS, x.shape[0]) * min(HIDDEN, hidden)
     pre_scratch, product_scratch = _kept("pre", 2 * largest), _kept("product", largest)
-    tiles = _Tiles(layer)
-    for span, weight, down, bias in tiles:
-        tile = span.stop - span.start
-        for rows in _spans(x.shape[0], ROWS):
-            count = rows.stop - rows.start
+    family, blocks = _family(layer), _blocks(wide, y, *kept)
+    for span, gate, value, down, bias in _tiles(layer):
+        tile = len(gate)
+        for x_rows, y_rows, *kept_rows in blocks:
+            count = len(x_rows)
             pre = pre_scratch[: 2 * count * tile].view(count, 2 * tile)
             product = product_scratch[: count * tile].view(count, tile)
-            torch.mm(wide[rows], weight.T, out=pre)
-            tiles.family.forward.into(product, pre, *bias, *scalars, 1)
-            y[rows].addmm_(product, down.T, beta=int(span.start > 0))
-            for whole, part in zip(kept, pre.chunk(2, 1), strict=False):
-                whole[rows, span] = part
+            halves = pre.chunk(2, 1)
+            multiply(halves[0], x_rows, gate, 0)
+            multiply(halves[1], x_rows, value, 0)
+            family.forward.into(product, pre, *bias, *scalars, 1)
+            multiply(y_rows, product, down, int(span.start > 0))
+            for whole, part in zip(kept_rows, halves, strict=False):
+                whole[:, span] = part
     if layer.down_bias is not None:
         y += layer.down_bias
     return y.to(x.dtype), kept
@@ -191,21 +196,29 @@ def backward(
     dx = torch.zeros_like(wide) if needs.x else None
     ddown = torch.empty_like(layer.down) if needs.down else None
     bias_gradients = tuple(torch.empty_like(bias) for bias in layer.biases)
-    tiles = _Tiles(layer)
-    weight_sum, down_sum = torch.empty_like(tiles.weight), torch.empty_like(tiles.down)
-    gradient = tiles.family.gradient_product if needs.down else tiles.family.gradient
-    for span, weight, down, bias in tiles:
-        dweight, ddown_tile = weight_sum[: len(weight)], down_sum[: down.numel()].view_as(down)
-        dbias = _scratch(len(weight)).zero_() if bias else None
+    hidden, features = layer.gate.shape
+    largest = min(HIDDEN, hidden)
+    weight_sum, down_sum = _scratch(2 * largest, features), _scratch(len(layer.down) * largest)
+    family = _family(layer)
+    gradient = family.gradient_product if needs.down else family.gradient
+    for span, gate, value, down, bias in _tiles(layer):
+        tile = len(gate)
+        dweight, ddown_tile = weight_sum[: 2 * tile], down_sum[: down.numel()].view(-1, tile)
+        dbias = _scratch(2 * tile).zero_() if bias else None
         for rows in _spans(x.shape[0], ROWS):
             beta = int(rows.start > 0)  # the first product replaces what the scratch held
             if kept:
                 pre = torch.cat([whole[rows, span] for whole in kept], 1).float()
             else:
-                pre = wide[rows] @ weight.T
-            dpre, *rest = as_tuple(gradient(wide_dy[rows] @ down, pre, *bias, *scalars, 1))
+                pre = _scratch(rows.stop - rows.start, 2 * tile)
+                multiply(pre[:, :tile], wide[rows], gate, 0)
+                multiply(pre[:, tile:], wide[rows], value, 0)
+            dproduct = _scratch(len(pre), tile)
+            multiply(dproduct, wide_dy[rows], down.T, 0)
+            dpre, *rest = as_tuple(gradient(dproduct, pre, *bias, *scalars, 1))
             if dx is not None:
-                dx[rows].addmm_(dpre, weight)
+                multiply(dx[rows], dpre[:, :tile], gate.T, 1)
+                multiply(dx[rows], dpre[:, tile:], value.T, 1)
             if needs.gate:
                 dweight.addmm_(dpre.T, wide[rows], beta=beta)
             if needs.down:
