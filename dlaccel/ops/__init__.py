@@ -1,12 +1,27 @@
 """The operators: functions on torch tensors, each with a reference in plain torch."""
 
+from . import cdnv_pairs as _cdnv_pairs
 from . import class_moments as _class_moments
+from . import class_scatter as _class_scatter
+from . import draw_episodes as _draw_episodes
+from . import episode_hits as _episode_hits
 from . import glu as _glu
 from . import mixed_product as _mixed_product
+from . import projected_squares as _projected_squares
+from . import top_two as _top_two
 from ._glu_family import ACTIVATIONS, Activation
 from .glu import glu, glu_packed
 
 SPECS = (*_glu.SPECS,)
-PROCEDURES = (_class_moments.SPEC, _mixed_product.SPEC)
+PROCEDURES = (
+    *_top_two.SPECS,
+    *_projected_squares.SPECS,
+    _class_moments.SPEC,
+    _class_scatter.SPEC,
+    _cdnv_pairs.SPEC,
+    _mixed_product.SPEC,
+    _draw_episodes.SPEC,
+    _episode_hits.SPEC,
+)
 
 __all__ = ["ACTIVATIONS", "PROCEDURES", "SPECS", "Activation", "glu", "glu_packed"]

@@ -4,9 +4,17 @@ For class c with shift :math:`s_c`, over its samples :math:`x_i` of weight :math
 
 .. math:: n_c = \sum w_i, \quad S_c = \sum w_i (x_i - s_c), \quad Q_c = \sum w_i \|x_i - s_c\|^2,
 
-from which the mean is :math:`s_c + S_c / n_c` and the trace of the covariance
-:math:`Q_c / n_c - \|S_c / n_c\|^2`. With a shift inside the class nothing cancels: Chan, Golub,
-LeVeque 1983, "Algorithms for computing the sample variance".
+beside the number of samples, and from them the mean :math:`s_c + S_c / n_c` and the trace of the
+covariance :math:`Q_c / n_c - \|S_c / n_c\|^2`. With a shift inside the class nothing cancels:
+Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance".
+
+Labels of -1 and weights of 0 leave a sample out. With ``adopt``, a class without samples first
+takes its first sample as shift, and a common shift, (1, D), that nobody has used yet the first of
+all; an entry that is not finite stays 0 there, so that such a sample spoils its own class alone.
+
+A wrong label or weight is refused on the CPU. A kernel on a GPU, whose values the host does not
+wait for, notes the first in ``fault``: row, label and the bits of the float64 weight, -1 where
+there is none. While a fault stands, nothing is added.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check
+from .. import _check, _core
 from .._procedure import Procedure
 from .._spec import Bad, Make, ProcedureSpec, Shape
 
@@ -26,6 +34,7 @@ NAME = "class_moments"
 
 def reference(
     counts: Tensor,
+    samples: Tensor,
     sums: Tensor,
     squares: Tensor,
     shifts: Tensor,
@@ -37,15 +46,27 @@ def reference(
 ) -> None:
     """Adds ``features`` to the state; ``check`` has seen the arguments."""
     labels = labels.long()
-    used = labels >= 0 if weight is None else (labels >= 0) & (weight > 0)
-    rows, labels = features[used].double(), labels[used]
-    weights = torch.ones_like(rows[:, 0]) if weight is None else weight[used].double()
+    weights = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight.double()
+    if _has_fault(fault, labels, weights, len(counts)):
+        return
+    used = (labels >= 0) & (weights > 0)
+    rows, labels, weights = features[used].double(), labels[used], weights[used]
     if adopt:
         _adopt(counts, shifts, rows, labels)
     shifted = rows - (shifts[labels] if len(shifts) == len(counts) > 1 else shifts[:1])
     counts.index_add_(0, labels, weights)
+    samples.index_add_(0, labels, torch.ones_like(weights))
     sums.index_add_(0, labels, shifted * weights[:, None])
     squares.index_add_(0, labels, shifted.square().sum(1) * weights)
+
+
+def _has_fault(fault: Tensor, labels: Tensor, weights: Tensor, classes: int) -> bool:
+    """Notes the first wrong label or weight, if none was noted before."""
+    wrong = (labels < -1) | (labels >= classes) | ~(weights >= 0) | weights.isinf()
+    if bool(wrong.any()) and fault[0] < 0:
+        place = wrong.nonzero()[0]
+        fault.copy_(torch.cat([place, labels[place], weights[place].view(torch.int64)]))
+    return bool(fault[0] >= 0)
 
 
 def _adopt(counts: Tensor, shifts: Tensor, rows: Tensor, labels: Tensor) -> None:
@@ -56,11 +77,12 @@ def _adopt(counts: Tensor, shifts: Tensor, rows: Tensor, labels: Tensor) -> None
     first = torch.full((len(shifts),), len(labels), device=labels.device)
     first.scatter_reduce_(0, labels, places, "amin")
     new = (first < len(labels)) & (counts == 0)
-    shifts[new] = rows[first[new]]
+    shifts[new] = rows[first[new]].nan_to_num(0.0, 0.0, 0.0)
 
 
 def check(
     counts: Tensor,
+    samples: Tensor,
     sums: Tensor,
     squares: Tensor,
     shifts: Tensor,
@@ -86,10 +108,41 @@ def check(
         _check.weights(NAME, weight, len(features))
 
 
-PROCEDURE = Procedure(
+class _ClassMoments(Procedure):
+    """CUDA's kernels sort the rows first, in room that is allocated beside them."""
+
+    def _launch(self, kernel: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if arguments[0].is_cuda or _core.ISA == "cuda_host":
+            room = scratch(arguments[0], arguments[6])
+            super()._launch(lambda lane, *given: kernel(lane, *given, *room), arguments)
+        else:
+            super()._launch(kernel, arguments)
+
+
+def scratch(counts: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+    """Places, starts, order, edges and runs of ``csrc/ops/class_moments/class_moments.cu``.
+
+    How many chunks and pieces the rows are cut into fixes the order of the sums: it follows from
+    the shapes alone. A piece is summed by a block for each 128 columns.
+    """
+    classes, (samples, width) = len(counts), features.shape
+    chunks = max(1, min(samples // 256, 2**22 // (classes + 1), 1024))
+    pieces = max(1, min(samples // 64, 2**17 // max(width, 1), 1024))
+    tiles = max(1, -(-width // 128))
+    return (
+        counts.new_empty((chunks, classes + 1), dtype=torch.int32),
+        counts.new_empty(classes + 1, dtype=torch.int32),
+        counts.new_empty(samples, dtype=torch.int32),
+        counts.new_empty((pieces, 2, width)),
+        counts.new_empty((classes + pieces, tiles + 1)),
+    )
+
+
+PROCEDURE = _ClassMoments(
     name=NAME,
-    schema="Tensor(a!) counts, Tensor(b!) sums, Tensor(c!) squares, Tensor(d!) shifts, "
-    "Tensor(e!) fault, Tensor features, Tensor labels, Tensor? weight, int adopt",
+    schema="Tensor(a!) counts, Tensor(b!) samples, Tensor(c!) sums, Tensor(d!) squares, "
+    "Tensor(e!) shifts, Tensor(f!) fault, Tensor features, Tensor labels, Tensor? weight, "
+    "int adopt",
     reference=reference,
     check=check,
 )
@@ -99,28 +152,35 @@ CLASSES = 5
 
 def _sample(size: Shape, make: Make) -> tuple[Any, ...]:
     """Class 3 stays empty, class 1 has a state already, some labels are -1."""
-    samples, width = size
-    features = make(samples, width)
+    rows, width = size
+    features = make(rows, width)
     where = features.device
-    state = torch.zeros(CLASSES, width + 2, dtype=torch.float64, device=where)
-    state[1] = torch.linspace(-1, 2, width + 2)
-    state[1, 0], state[1, -1] = 3, 12 * width
-    labels = torch.arange(samples, device=where) * 7 % 11 % (CLASSES + 1) - 1
+    counts, samples, squares = torch.zeros(3, CLASSES, dtype=torch.float64, device=where)
+    sums = torch.zeros(CLASSES, width, dtype=torch.float64, device=where)
+    counts[1], samples[1], squares[1] = 3, 4, 12 * width
+    sums[1] = torch.linspace(-1, 2, width)
+    labels = torch.arange(rows, device=where) * 7 % 11 % (CLASSES + 1) - 1
     labels[labels == 3] = 4
-    counts, sums, squares = state[:, 0].clone(), state[:, 1:-1].clone(), state[:, -1].clone()
-    fault = torch.full((2,), -1, device=where)
-    return counts, sums, squares, torch.zeros_like(sums), fault, features, labels, None, 1
+    fault = torch.full((3,), -1, device=where)
+    shifts = torch.zeros_like(sums)
+    return counts, samples, sums, squares, shifts, fault, features, labels, None, 1
 
 
 def _weighted(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    features, labels = arguments[5], arguments[6]
+    *state, features, labels, _, adopt = arguments
     weight = torch.arange(len(features), device=features.device) % 4 * 0.25
-    return (*arguments[:6], labels.int(), weight.to(features.dtype), 1)
+    return (*state, features, labels.int(), weight.to(features.dtype), adopt)
 
 
 def _common(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    counts, sums, squares, shifts = (torch.zeros_like(a) for a in arguments[:4])
-    return (counts, sums, squares, shifts[:1].clone(), *arguments[4:])
+    *state, shifts, fault = (torch.zeros_like(a) for a in arguments[:6])
+    return (*state, shifts[:1].clone(), fault - 1, *arguments[6:])
+
+
+def _given(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    *state, shifts, fault, features, labels, weight, _ = arguments
+    shift = torch.linspace(-1, 1, shifts.shape[1], dtype=torch.float64, device=shifts.device)
+    return (*state, shift[None], fault, features, labels, weight, 0)
 
 
 def _with(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
@@ -143,27 +203,37 @@ SPEC = ProcedureSpec(
     procedure=PROCEDURE,
     reference=reference,
     sample=_sample,
-    variants={"own shifts": lambda a: a, "weighted": _weighted, "common shift": _common},
-    writes=5,
-    sizes=((0, 5), (1, 1), (37, 13), (700, 67), (5000, 96)),
+    variants={
+        "own shifts": lambda a: a,
+        "weighted": _weighted,
+        "common shift": _common,
+        "given shift": _given,
+    },
+    writes=6,
+    sizes=((0, 5), (1, 1), (37, 13), (150, 1100), (5000, 96)),
     roundings=6,  # the shifted value, its square, the weight, each sum, on both sides
     reduces=lambda size: max(1, size[0] * size[1]),
     source="Chan, Golub, LeVeque 1983; CDNV: Galanti, Gyorgy, Hutter 2022, arXiv 2112.15121",
     bad={
         "features' width": Bad(
-            _with(5, lambda make: make(4, 2)),
+            _with(6, lambda make: make(4, 2)),
             ValueError,
             "dlaccel.class_moments: features must have shape (N, 3), got (4, 2).",
         ),
         "labels' dtype": Bad(
-            _with(6, _labels(0.0, 1.0, 2.0, 0.0)),
+            _with(7, _labels(0.0, 1.0, 2.0, 0.0)),
             TypeError,
             "dlaccel.class_moments: labels must have dtype int64 or int32, got float32.",
         ),
         "labels' length": Bad(
-            _with(6, _labels(0, 1, 2)),
+            _with(7, _labels(0, 1, 2)),
             ValueError,
             "dlaccel.class_moments: labels must have shape (4,), got (3,).",
+        ),
+        "weight's length": Bad(
+            _with(8, lambda make: make(3)),
+            ValueError,
+            "dlaccel.class_moments: weight must have shape (4,), got (3,).",
         ),
     },
 )
