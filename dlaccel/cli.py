@@ -1,4 +1,4 @@
-"""The command line: ``dlaccel list | run | report | doctor``."""
+"""The command line: ``dlaccel list | run | report | measure | data | doctor``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ usage: dlaccel COMMAND
   list                   the reproduced papers
   run KEY [options]      run a paper, or go on with a run that was broken off
   report KEY | FOLDER    draw the report of a run again, finished or not
+  measure collapse ...   class statistics of every layer of a network of yours
+  data [fetch NAME]      the sets of images that are found, and how to get the others
   doctor                 what was built, what was picked, and what is missing
 
 KEY is a paper's key or its arXiv number; dlaccel run KEY --help shows its options."""
@@ -84,6 +86,25 @@ def _experiment(words: Sequence[str], command: str) -> int:
     return _usage(f"{command} needs the key or arXiv number of a paper first.")
 
 
+def _data(words: Sequence[str]) -> int:
+    from dlaccel.data import command as data
+    from dlaccel.experiment import RunError
+    from dlaccel.experiment import command as commands
+    from dlaccel.experiment.environment import require_extra
+
+    try:
+        require_extra()
+    except RunError as error:
+        return commands.refuse(error)
+    return data.run(words)
+
+
+def _measure(words: Sequence[str]) -> int:
+    from dlaccel.measure.command import measure
+
+    return measure(words)
+
+
 def _usage(problem: str) -> int:
     print(f"dlaccel: {problem}", file=sys.stderr)
     return 2
@@ -93,6 +114,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
     "run": lambda words: _experiment(words, "run"),
     "report": lambda words: _experiment(words, "report"),
+    "measure": _measure,
+    "data": _data,
     "doctor": _doctor,
 }
 

@@ -74,7 +74,7 @@ def test_every_entry_agrees_with_its_paper() -> None:
         (["report", "???"], "no paper '???'; dlaccel list shows them all."),
         (["run"], "run needs the key or arXiv number of a paper first."),
         (["run", "--seeds", "2"], "run needs the key or arXiv number of a paper first."),
-        (["rum"], "no command 'rum'; there are: list, run, report, doctor."),
+        (["rum"], "no command 'rum'; there are: list, run, report, measure, data, doctor."),
         (["list", "all"], "list takes no arguments, got 'all'."),
         ([*RUN, "--points", "0"], "points must be at least 1, got 0."),
         ([*RUN, "--seeds", "0"], "seeds must be at least 1, got 0."),

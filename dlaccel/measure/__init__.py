@@ -1,0 +1,1 @@
+"""``dlaccel measure``: a user's own network on a user's own data."""
