@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -16,14 +15,14 @@ from . import gated_mlp, memory, overhead
 from .cases import Buffers, Case
 from .gate import Errors
 from .gated_mlp import CAST, Mlp
-from .load import QUIET, Patience
+from .lines import Line, Lines
+from .load import Patience
 from .measure import Effort, Found, admit
 from .peers import COMPILE, EAGER, entrants
 from .process import Failed, python
 from .roofline import MUL, bandwidth
 from .rows import OURS, Row
-from .table import show
-from .timing import Race, Spread, race
+from .timing import Spread, race
 
 THREADS = 2
 _CPU = torch.device("cpu")
@@ -36,81 +35,21 @@ _NO_NATIVE_BFLOAT16 = {
 _WEIGHTS_MIB = 3 * 256 * 704 * 4 / 2**20
 
 
-@dataclass(frozen=True)
-class Line:
-    """One target. ``kind`` is at least, or at most."""
-
-    what: str
-    kind: str
-    target: float
-    measured: Spread
-    others: float | None = None  # share of the machine that other processes took
-
-    @property
-    def met(self) -> bool:
-        if self.kind == "at least":
-            return self.measured.median >= self.target
-        return self.measured.median <= self.target
-
-    @property
-    def verdict(self) -> str:
-        """What a busy machine says is told as such: its ratios are not the code's."""
-        said = "yes" if self.met else "NO"
-        return f"{said}, busy" if self.others is not None and self.others > QUIET else said
-
-    @property
-    def cells(self) -> list[str]:
-        m = self.measured
-        spread = "" if m.low == m.high else f"{m.low:.2f}..{m.high:.2f}"
-        busy = "" if self.others is None else f"{100 * self.others:.0f}"
-        return [
-            self.what, f"{self.kind} {self.target:g}", f"{m.median:.3g}", spread,
-            self.verdict, busy,
-        ]  # fmt: skip
-
-    def row(self) -> Row:
-        """The line as a row: its target stands for the stage."""
-        m, others = self.measured, self.others
-        return Row(
-            "accept", self.what, "", "", f"{self.kind} {self.target:g}", OURS,
-            ratio=m.median, ratio_low=m.low, ratio_high=m.high,
-            others=None if others is None else 100 * others,
-        )  # fmt: skip
-
-
-@dataclass
-class _Lines:
-    effort: Effort
-    lines: list[Line] = field(default_factory=list)
-    found: Found = field(default_factory=Found)
-    others: float | None = None  # of the race that the next lines are from
-
-    def quietly(self, run: Callable[[], Race]) -> Race:
-        result, self.others = self.effort.patience.quietly(run)
-        return result
-
-    def add(self, what: str, kind: str, target: float, measured: Spread) -> None:
-        self.lines.append(Line(what, kind, target, measured, self.others))
-
-
 def measure(effort: Effort) -> Found:
     """Measures every line, prints them, and gives a row for each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        made = _Lines(effort)
+        made = Lines(effort)
         _large(made)
         _small(made)
         _bfloat16(made)
     finally:
         torch.set_num_threads(threads)
-    head = ["line", "target", "measured", "quartiles", "met", "others %"]
-    show("acceptance", head, [line.cells for line in made.lines])
-    made.found.rows = [line.row() for line in made.lines]
-    return made.found
+    return made.shown("acceptance")
 
 
-def _large(made: _Lines) -> None:
+def _large(made: Lines) -> None:
     """(2048, 2816) float32, everything in one race."""
     buffers = Buffers(Case(SPECS[0], "silu", (2048, 2816), torch.float32), _CPU)
     everyone, _ = entrants(buffers.case, _CPU, compiled=made.effort.compiled)
@@ -147,7 +86,7 @@ def _large(made: _Lines) -> None:
         )
 
 
-def _accuracy(made: _Lines, ours: Errors, eager: Errors) -> None:
+def _accuracy(made: Lines, ours: Errors, eager: Errors) -> None:
     # 1 %: the rounding errors of two right kernels differ by chance.
     for name, own, theirs in (
         ("result", ours.result, eager.result),
@@ -157,7 +96,7 @@ def _accuracy(made: _Lines, ours: Errors, eager: Errors) -> None:
         made.add(what, "at most", 1.01, Spread.of([own / theirs]))
 
 
-def _small(made: _Lines) -> None:
+def _small(made: Lines) -> None:
     """64 x 64: the host's time."""
     calls = overhead.calls(_CPU)
     limits = {"identity": 2.5, "identity, gradient wanted": 4.0}
@@ -172,7 +111,7 @@ def _small(made: _Lines) -> None:
             made.add("glu silu (64, 64): eager over ours", "at least", 1, ratio)
 
 
-def _bfloat16(made: _Lines) -> None:
+def _bfloat16(made: Lines) -> None:
     """The gated MLP, in a process held to AVX2 where this processor has native bfloat16."""
     held = _NO_NATIVE_BFLOAT16 if gated_mlp.native_bfloat16() else {}
     effort = [made.effort.rounds, made.effort.budget, made.effort.patience.seconds]
@@ -188,8 +127,8 @@ def _bfloat16(made: _Lines) -> None:
     ]
 
 
-def _bfloat16_lines(effort: Effort) -> _Lines:
-    made = _Lines(effort)
+def _bfloat16_lines(effort: Effort) -> Lines:
+    made = Lines(effort)
     mlp = Mlp(512, 256, 704, torch.bfloat16, _CPU)
     capability = torch.backends.cpu.get_cpu_capability()
     label = f"GatedMLP bfloat16 (512; 256, 704) forward, torch {capability}"

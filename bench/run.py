@@ -1,4 +1,4 @@
-"""Measures: ``python -m bench.run [--group ops|gated_mlp|overhead|accept ...]``.
+"""Measures: ``python -m bench.run [--group ops|gated_mlp|overhead|accept|collapse ...]``.
 
 A wrong kernel is refused, shown, and makes the exit status 1. Rows go to ``--out`` and to
 bench/results/<device>.jsonl; the table of ratios comes last.
@@ -18,7 +18,7 @@ import torch
 from dlaccel import _core
 from dlaccel.ops import SPECS
 
-from . import accept, gated_mlp, memory, overhead
+from . import accept, collapse, gated_mlp, memory, overhead
 from .cases import select
 from .load import Patience
 from .measure import Effort, Found, measure
@@ -110,11 +110,16 @@ def _accept(chosen: argparse.Namespace, device: torch.device, effort: Effort) ->
     yield accept.measure(effort)
 
 
+def _collapse(chosen: argparse.Namespace, device: torch.device, effort: Effort) -> Iterator[Found]:
+    yield collapse.measure(effort)
+
+
 _GROUPS: dict[str, Callable[..., Iterator[Found]]] = {
     "ops": _ops,
     "gated_mlp": _gated_mlp,
     "overhead": _overhead,
     "accept": _accept,
+    "collapse": _collapse,
 }
 
 
