@@ -111,7 +111,8 @@ void class_scatter(Lane lane, const View& scatter, const View& shifts, const Vie
   const ClassRows rows(labels, weight, classes, scatter.shape[0]);
   const int64_t count = int64_t(rows.order.size()), width = features.shape[1];
   if (count == 0 || width == 0) return;
-  // A block stays in the second cache, and is deep enough for adding its tiles to cost little.
+  // A block takes 8 MB at most, but for the widest rows: the last cache keeps it, and threads that
+  // share a busy machine seldom wait for one another.
   const int64_t depth = std::min(count, std::clamp<int64_t>((1 << 20) / width, 256, 4096));
   const Panels panels(width, depth);
   const int64_t tiles = tiles_of(panels_of(width));
