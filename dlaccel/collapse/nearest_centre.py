@@ -16,6 +16,7 @@ arXiv 2112.15121 and 2202.09028.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,7 @@ class NearestCentre:
     in. A centre that is not finite, as the mean of an empty class, is nobody's. Two rows of
     ``centres`` that are equal are one centre, the lower label's.
 
-    On a GPU a call waits once for the rows that have to be decided in float64; nothing else does.
+    On a GPU a call waits to learn which rows have to be decided in float64, and for them.
 
     Args:
         centres: (C, D), float64, float32, bfloat16 or float16, such as ``ClassGeometry.means``.
@@ -73,6 +74,8 @@ class NearestCentre:
         ValueError: It has not two axes, or no element.
     """
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, centres: Tensor) -> None:
         _check.tensors(NAME, {"centres": centres})
         _check.floating(NAME, {"centres": centres})
@@ -93,6 +96,7 @@ class NearestCentre:
             for dtype in (torch.float64, torch.float32)
         }
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def predict(self, features: Tensor) -> Tensor:
         """(N,) int64, the label of the nearest centre.
@@ -110,6 +114,7 @@ class NearestCentre:
         best, _ = self._search(self._checked(features), 1)
         return _lookup(self._labels, best)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def top_two(self, features: Tensor) -> TwoBest:
         """The nearest and the second nearest centre, both exact; arguments as :meth:`predict`."""
@@ -123,6 +128,7 @@ class NearestCentre:
         margin = (to_second - to_best).masked_fill(takes, 0)
         return TwoBest(first_label, twin.where(takes, second_label), margin)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor) -> Tensor:
         """() float64, the share of samples called by their label; NaN where there is none.
@@ -140,6 +146,7 @@ class NearestCentre:
         used = labels >= 0
         return (hits & used).sum().double() / used.sum()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def confusion(self, features: Tensor, labels: Tensor) -> Tensor:
         """(C, C) int64: row i, column j counts the samples of class i that are called j.
@@ -197,14 +204,14 @@ class NearestCentre:
 
     def _pass_tiled(self, rows: Tensor) -> _Scores:
         """Each tile is centred, multiplied by torch and read by our kernel while it is in cache."""
-        dtype = torch.float32 if _float32_products_are_exact() else torch.float64
+        dtype = torch.float32 if _float32_is_multiplied_as_such() else torch.float64
         centres, half_norms = self._about[dtype]
         found = _empty(len(rows), dtype, rows.device)
         shift = self._shift.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
         spans = list(tiles(len(rows), self._row_bytes(dtype)))
         height = max((span.stop - span.start for span in spans), default=0)
-        tile_of = torch.empty(height, self.width, dtype=dtype)
-        product_of = torch.empty(height, len(centres), dtype=dtype)
+        tile_of = rows.new_empty(height, self.width, dtype=dtype)
+        product_of = rows.new_empty(height, len(centres), dtype=dtype)
         spare_of = torch.empty_like(product_of) if self.width > SUMMED else product_of
         for span in spans:
             count = span.stop - span.start
@@ -331,8 +338,10 @@ def _growth(roundings: int, dtype: torch.dtype) -> float:
     return part / (1 - part) if part < 0.25 else math.inf
 
 
-def _float32_products_are_exact() -> bool:
-    """Whether torch multiplies float32 on the CPU as float32: a setting lets it use less."""
+def _float32_is_multiplied_as_such() -> bool:
+    """Whether torch's product on the CPU rounds float32 to no less: settings may let it."""
+    if os.environ.get("DNNL_DEFAULT_FPMATH_MODE", "STRICT").upper() != "STRICT":
+        return False
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
     precision = getattr(matmul, "fp32_precision", None)
     if precision is None:  # torch before 2.9

@@ -73,6 +73,8 @@ class Projections:
     Source: arXiv 2603.03530 (directional CDNV); Papyan, Han, Donoho 2020, arXiv 2008.08186 (NC1).
     """
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, geometry: ClassGeometry) -> None:
         _check_geometry(NAME, geometry)
         self.geometry = geometry
@@ -88,6 +90,7 @@ class Projections:
         self._centred = centred @ self._axes.T  # (C, axes): the centred means in coordinates
         self.reset()
 
+    @torch.inference_mode(False)
     def reset(self) -> None:
         """Forgets what was counted, a fault too."""
         classes, device = self.num_classes, self._means.device
@@ -95,6 +98,7 @@ class Projections:
         self._sums = torch.zeros(size, dtype=torch.float64, device=device)
         self._fault = torch.full((2,), -1, device=device)  # row and label of the first wrong one
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Adds a batch.
@@ -126,6 +130,7 @@ class Projections:
             PROJECTED_SQUARES(counts, squares, products, labels[span])
             along += coordinates.square_().sum(0)
 
+    @torch.inference_mode(False)
     def merge(self, other: Projections) -> Self:
         """Adds what another object, made from the same means, has counted.
 
@@ -142,6 +147,7 @@ class Projections:
         self._sums += other._sums.to(self._sums.device)
         return self
 
+    @torch.inference_mode(False)
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> Self:
         """Adds what all ranks have counted from the same means, in one all_reduce of one buffer.
 
@@ -233,12 +239,15 @@ class Disagreement:
     Source: Papyan, Han, Donoho 2020, arXiv 2008.08186, NC4.
     """
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, geometry: ClassGeometry) -> None:
         _check_geometry("nc4", geometry)
         self.nearest = NearestCentre(geometry.means)
         device = geometry.means.device
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # differing, samples
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def update(self, features: Tensor, logits: Tensor) -> None:
         """Counts a batch.
@@ -260,11 +269,13 @@ class Disagreement:
         self._sums[0] += (logits.argmax(1).to(nearest.device) != nearest).sum()
         self._sums[1] += len(nearest)
 
+    @torch.inference_mode(False)
     def merge(self, other: Disagreement) -> Self:
         """Adds what another object has counted."""
         self._sums += other._sums.to(self._sums.device)
         return self
 
+    @torch.inference_mode(False)
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> Self:
         """Adds what all ranks have counted. Without ``torch.distributed`` nothing changes."""
         if dist.is_available() and dist.is_initialized():

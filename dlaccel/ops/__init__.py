@@ -5,14 +5,14 @@ from . import class_moments as _class_moments
 from . import class_scatter as _class_scatter
 from . import draw_episodes as _draw_episodes
 from . import episode_hits as _episode_hits
-from . import glu as _glu
 from . import mixed_product as _mixed_product
 from . import projected_squares as _projected_squares
 from . import top_two as _top_two
 from ._glu_family import ACTIVATIONS, Activation
+from .glu import SPECS as _GLU_SPECS
 from .glu import glu, glu_packed
 
-SPECS = (*_glu.SPECS,)
+SPECS = (*_GLU_SPECS,)
 PROCEDURES = (
     *_top_two.SPECS,
     *_projected_squares.SPECS,

@@ -58,9 +58,9 @@ def deviation_reference(
 ) -> None:
     """Writes the products, 0 for a row without a class; ``check`` has seen the arguments."""
     own = labels.clamp(min=0)
-    deviations = features.double() - means.index_select(0, own)
+    deviations = features.double().contiguous() - means.index_select(0, own)
     deviations.masked_fill_((labels < 0)[:, None], 0)
-    products.copy_(deviations @ axes.T)
+    products.copy_(deviations @ axes.contiguous().T)
 
 
 def deviation_check(

@@ -274,7 +274,9 @@ def test_tiles_are_all_there_is_of_the_products(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_a_reduced_precision_of_products_changes_no_call(precision: str) -> None:
+def test_a_reduced_precision_of_products_changes_no_call(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = torch.get_float32_matmul_precision()
     features, centres, labels = nudged(torch.float32, 1e4, 9, "cpu")
     try:
@@ -284,7 +286,22 @@ def test_a_reduced_precision_of_products_changes_no_call(precision: str) -> None
         assert head.predict(features).tolist() == labels
     finally:
         torch.set_float32_matmul_precision(before)
+    with monkeypatch.context() as patch:
+        patch.setenv("DNNL_DEFAULT_FPMATH_MODE", "BF16")
+        assert head._pass_tiled(features).scores.dtype == torch.float64
     assert head._pass_tiled(features).scores.dtype == torch.float32
+
+
+def test_autocast_and_inference_mode_change_no_call(device: str) -> None:
+    features, centres = clusters((300, 50, 64), torch.float32, device, 1e4)
+    head, wanted = NearestCentre(centres), truth(features, centres)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        assert torch.equal(head.predict(features), wanted.best)
+        agree(features[:60], centres)
+    with torch.inference_mode():
+        made_inside = NearestCentre(centres + 0)
+        assert torch.equal(head.predict(features + 0), wanted.best)
+    assert torch.equal(made_inside.predict(features), wanted.best)
 
 
 def test_accuracy_and_confusion(device: str) -> None:

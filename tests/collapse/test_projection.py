@@ -192,6 +192,20 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             torch.testing.assert_close(ours, one, rtol=1e-12, atol=0, equal_nan=True)
 
 
+def test_autocast_and_inference_mode_change_nothing(device: str) -> None:
+    features, labels = batch(torch.float32, device)
+    geometry = geometry_of(features, labels)
+    whole = projected(geometry, (features, labels))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        other = projected(geometry, (features, labels))
+    assert torch.equal(other._sums, whole._sums)
+    with torch.inference_mode():
+        inside = projected(geometry, (features[:90] + 0, labels[:90] + 0))
+    inside.update(features[90:].requires_grad_(), labels[90:])
+    torch.testing.assert_close(inside._sums, whole._sums, rtol=1e-12, atol=1e-12)
+    assert not inside.compute().cdnv.pairs.requires_grad
+
+
 def test_other_samples_than_those_of_the_means(device: str) -> None:
     """Test samples about the training means: the mean square along the line, not a variance."""
     features, labels = batch(torch.float32, device)
