@@ -11,6 +11,7 @@ from test_ops import ODD, padded_rows, sliced, transposed
 from torch import Tensor
 from torch.func import vmap
 
+from dlaccel import _core
 from dlaccel._spec import ProcedureSpec
 from dlaccel.ops import PROCEDURES
 
@@ -78,7 +79,10 @@ def test_strides_change_nothing(
         arguments = arguments_of(spec, variant, size, maker(torch.float32, device))
         strided = inputs(spec, arguments, arrange)
         for ours, plain in zip(run(spec, strided), run(spec, arguments), strict=True):
-            torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
+            if _core.kernel(spec.name, device) is None:  # torch's products sum by the layout
+                assert relative_error(ours, plain) <= 2 * spec.limit(size)
+            else:
+                torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(("spec", "variant"), CASES)
