@@ -97,7 +97,9 @@ def _moments(made: Lines, classes: int) -> None:
         return torch.zeros(classes).index_add_(0, labels, squares)
 
     def norms() -> Tensor:
-        return torch.zeros(classes).index_add_(0, labels, torch.linalg.vecdot(x, x))
+        return torch.zeros(classes).index_add_(
+            0, labels, torch.linalg.vector_norm(x, dim=1).square_()
+        )
 
     def index_add() -> tuple[Tensor, Tensor]:
         return torch.zeros(classes, 512).index_add_(0, labels, x), norms()
