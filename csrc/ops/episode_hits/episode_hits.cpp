@@ -16,21 +16,17 @@ using V = Vec<double>;
 
 constexpr int64_t kColumns = 512;  // of a block
 constexpr int64_t kVectors = kColumns / V::lanes;
-constexpr int kQueries = 4, kLabels = 2;  // compared with each other in registers
-constexpr int64_t kPending = 128;         // queries whose distances wait while the blocks pass
+constexpr int kQueries = 4;  // compared in registers with so many labels, 32 or 16 registers:
+constexpr int kLabels = DL_VECTOR_BYTES == 64 ? 5 : 2;
+constexpr int64_t kPending = 128;  // queries whose distances wait while the blocks pass
 
 // Hands the vectors of `count` columns of a row to put(i, vector), the last one filled up with
-// zeros, and fetches those of a row to come.
+// zeros.
 template <class S, class Put>
-void walk(const S* row, const S* coming, int64_t stride, int64_t count, const Put& put) {
-  constexpr int64_t line = 64 / sizeof(S);  // elements; whole vectors
+void walk(const S* row, int64_t stride, int64_t count, const Put& put) {
   int64_t i = 0, column = 0;
   if (stride == 1)
-    for (; column + line <= count; column += line) {
-      __builtin_prefetch(coming + column);
-      for (int64_t part = 0; part < line; part += V::lanes)
-        put(i++, load_wide(row + column + part));
-    }
+    for (; column + V::lanes <= count; column += V::lanes) put(i++, load_wide(row + column));
   for (; column < count; column += V::lanes) {
     S stage[V::lanes] = {};
     for (int64_t lane = 0; lane < std::min<int64_t>(V::lanes, count - column); ++lane)
@@ -85,16 +81,26 @@ class Worker {
   }
 
   template <class Put>
-  void walk_row(size_t row, const Put& put) const {
-    const size_t coming = std::min(row + kQueries, rows_.size() - 1);
-    walk(rows_[row] + offset_, rows_[coming] + offset_, p_.column_stride, count_, put);
+  void walk_row(int64_t row, const Put& put) const {
+    walk(rows_[size_t(row)] + offset_, p_.column_stride, count_, put);
+  }
+
+  // Where the row lies that comes `ahead` rows after a row.
+  const S* coming(int64_t row, int64_t ahead) const {
+    return rows_[size_t(std::min(row + ahead, int64_t(rows_.size()) - 1))] + offset_;
   }
 
   void sum_support() {
     for (int64_t label = 0; label < p_.ways; ++label) {
       V* sum = &sums_[label * kVectors];
-      for (int64_t shot = 0; shot < p_.shots; ++shot)
-        walk_row(label * p_.shots + shot, [=](int64_t i, V x) { sum[i] = shot ? sum[i] + x : x; });
+      for (int64_t shot = 0; shot < p_.shots; ++shot) {
+        const int64_t row = label * p_.shots + shot;
+        const S* next = coming(row, kQueries);
+        walk_row(row, [=](int64_t i, V x) {
+          __builtin_prefetch(next + i * V::lanes);
+          sum[i] = shot ? sum[i] + x : x;
+        });
+      }
     }
   }
 
@@ -108,24 +114,32 @@ class Worker {
     }
     int64_t label = 0;
     for (; label + kLabels <= p_.ways; label += kLabels)
-      compare_labels<kLabels>(label, some, distances);
-    for (; label < p_.ways; ++label) compare_labels<1>(label, some, distances);
+      compare_labels<kLabels>(first, label, some, distances);
+    for (; label < p_.ways; ++label) compare_labels<1>(first, label, some, distances);
   }
 
+  // Meanwhile rows of the queries to come are fetched, as many as there are labels.
   template <int Labels>
-  void compare_labels(int64_t label, int some, double* distances) const {
+  void compare_labels(int64_t first, int64_t label, int some, double* distances) const {
     const V *scaled = scaled_.data(), *sums = &sums_[label * kVectors];
+    const S* next[Labels];
+    for (int c = 0; c < Labels; ++c)
+      next[c] =
+          coming(p_.ways * p_.shots + first, kQueries + std::min<int64_t>(label + c, kQueries - 1));
     V total[kQueries][Labels];
     for (auto& row : total)
       for (V& x : row) x = V(0.0);
     for (int64_t i = 0; i < vectors_; ++i, scaled += kQueries) {
       V sum[Labels];
-#pragma GCC unroll 2
-      for (int c = 0; c < Labels; ++c) sum[c] = sums[c * kVectors + i];
+#pragma GCC unroll 5
+      for (int c = 0; c < Labels; ++c) {
+        sum[c] = sums[c * kVectors + i];
+        __builtin_prefetch(next[c] + i * V::lanes);
+      }
 #pragma GCC unroll 4
       for (int q = 0; q < kQueries; ++q) {  // past `some` for nothing
         const V x = scaled[q];
-#pragma GCC unroll 2
+#pragma GCC unroll 5
         for (int c = 0; c < Labels; ++c) total[q][c] = total[q][c] + share(x, sum[c]);
       }
     }
