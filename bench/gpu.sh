@@ -100,7 +100,10 @@ print(*report.lines, *report.missing, sep="\n")'
 
 workers=()
 "$PYTHON" -c 'import xdist' 2>/dev/null && workers=(-n 4)
-must tests 100 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider "${workers[@]}" tests/test_ops.py
+must tests 130 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider "${workers[@]}" \
+  tests/test_ops.py tests/test_procedures.py
+must layers 30 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider "${workers[@]}" \
+  tests/nn tests/collapse
 
 # First a few figures: whatever fails or hangs below, these stand.
 measure() { # measure NAME LIMIT ARGUMENTS...: the bench stops by itself a little earlier

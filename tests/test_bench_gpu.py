@@ -65,7 +65,7 @@ def test_gpu_script_goes_through_all_parts_and_fails_with_a_failed_test(tmp_path
         assert f"\n{part}: ok" in said
     assert "tests: FAILED with status 3" in said
     assert "ncu: FAILED with status 9" in said  # told, and no reason to fail
-    assert said.endswith("failed: tests\n")
+    assert said.endswith("failed: tests layers\n")
     log = (tmp_path / "tree" / "out" / "logs" / "build.log").read_text()
     assert "DLACCEL_CUDA_ARCHITECTURES=90a-real" in log
     assert (tmp_path / "tree" / "dlaccel" / "x.so").exists()
