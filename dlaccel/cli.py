@@ -69,6 +69,7 @@ def _doctor(words: Sequence[str]) -> int:
 
 
 def _experiment(words: Sequence[str], command: str) -> int:
+    from dlaccel.data import DataError
     from dlaccel.experiment import RunError
     from dlaccel.experiment import command as commands
     from dlaccel.papers import find
@@ -81,7 +82,7 @@ def _experiment(words: Sequence[str], command: str) -> int:
             try:
                 verb = commands.run if command == "run" else commands.report
                 return verb(find, key, rest)
-            except RunError as error:
+            except (RunError, DataError) as error:
                 return commands.refuse(error)
     return _usage(f"{command} needs the key or arXiv number of a paper first.")
 

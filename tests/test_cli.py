@@ -169,6 +169,17 @@ def test_refusal_by_the_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert capsys.readouterr().err == ("dlaccel: file/run cannot be written to: Not a directory.\n")
 
 
+def test_refusal_by_the_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "galanti2022transfer", "--tasks", "./none.npz", "--seeds", "1"]
+    assert main(words) != 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("dlaccel: data: name must be one of ")
+    assert "none.npz" in said
+
+
 def test_interrupt_says_how_to_resume(
     toy: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,7 +176,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 def refuse(error: Exception) -> int:
     """Says in one sentence why nothing was done; returns the exit status."""
-    print(f"dlaccel: {error}", file=sys.stderr)
+    print("dlaccel: " + str(error).removeprefix("dlaccel."), file=sys.stderr)
     return REFUSED
 
 

@@ -16,7 +16,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 from dlaccel.collapse import ClassGeometry, ClassStatistics
-from dlaccel.experiment import Records, Run, RunError, Verdict
+from dlaccel.data import DataError
+from dlaccel.experiment import Records, Run, Verdict
 from dlaccel.papers import galanti2022transfer as paper
 from dlaccel.papers.galanti2022transfer import theory
 from dlaccel.papers.galanti2022transfer.experiment import CLAIMS, FIGURES, PROFILES, TABLES
@@ -184,11 +185,11 @@ def test_unknown_data_and_networks_are_refused() -> None:
 
 
 def test_missing_data_are_one_sentence_before_anything_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(DataError) as caught:
         paper.run(
             "smoke", seeds=1, device="cpu", out=tmp_path, progress=False, tasks=("./none.npz",)
         )
-    assert str(caught.value).startswith("data: name must be one of ")
+    assert str(caught.value).startswith("dlaccel.data: name must be one of ")
     assert "none.npz" in str(caught.value)
     assert (tmp_path / "seed0.jsonl").read_text() == ""
 

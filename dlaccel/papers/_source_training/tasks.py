@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from dlaccel import data
 from dlaccel.data import Images
-from dlaccel.experiment import RunError, Trial
+from dlaccel.experiment import Trial
 
 SETS = ("train", "test", "target")
 """Source samples that were trained on, other samples of the same classes, target samples."""
@@ -110,12 +110,9 @@ def load_tasks(trial: Trial) -> list[Task]:
     """All tasks of the configuration, before anything is trained on the first.
 
     Raises:
-        RunError: when the data of one are missing or damaged.
+        dlaccel.data.DataError: when the data of one are missing or damaged.
     """
-    try:
-        return [load_task(name, trial.generator("task", name)) for name in trial.config.tasks]
-    except data.DataError as error:
-        raise RunError(str(error).removeprefix("dlaccel.")) from error
+    return [load_task(name, trial.generator("task", name)) for name in trial.config.tasks]
 
 
 def _digits(generator: Generator) -> Task:
