@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from .claims import Verdict
 from .environment import require_extra
 from .folder import read_header
+from .page import write_claims
 
 if TYPE_CHECKING:
     from .paper import Paper
@@ -51,6 +52,8 @@ class ReportOptions:
 
     profile: Literal["smoke", "medium", "paper"] | None = None
     """Which run of a paper; the latest when not given."""
+    page: Path | None = None
+    """A page of Markdown whose block of claims of this profile is written anew."""
 
 
 def run_options(paper: Paper, arguments: Sequence[str]) -> RunOptions:
@@ -140,6 +143,8 @@ def report(find: Callable[[str], Paper], name: str, arguments: Sequence[str]) ->
         folder = paper.folder(options.profile)
     result = paper.load(folder)
     result.publish()
+    if options.page is not None:
+        write_claims(options.page, result)
     show(result)
     return 0
 

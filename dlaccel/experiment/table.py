@@ -97,6 +97,13 @@ class Table:
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join(line.rstrip() for line in lines)
 
+    def to_markdown(self) -> str:
+        """A table of Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns)]
+        lines += [tuple(format_value(value) for value in row) for row in self.rows]
+        cells = ((cell.replace("|", "\\|") for cell in line) for line in lines)
+        return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
     def _repr_html_(self) -> str:
         return self.to_html()
 
