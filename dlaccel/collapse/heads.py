@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..ops.episode_hits import PROCEDURE as HITS
+from ..solve import ridge_regression
 
 Guesses = tuple[Tensor, Tensor]
 Head = Callable[[Tensor, Tensor, Tensor, float], Guesses]
@@ -75,20 +76,18 @@ def ridge(features: Tensor, support: Tensor, query: Tensor, alpha: float) -> Gue
 
     .. math:: \langle f - \bar f, F^T (F F^T + \lambda I)^{-1} Y \rangle,
 
-    from one Cholesky factor of side kn for each episode, float64. Source: arXiv 2112.15121, with
+    or its primal form where that is smaller, float64. Source: arXiv 2112.15121, with
     :math:`\lambda` as recalled there.
     """
     ways, shots = support.shape[1:]
     one_hot = torch.eye(ways, dtype=torch.float64, device=features.device)
     targets = one_hot.repeat_interleave(shots, 0)
-    penalty = torch.full_like(targets[:, 0], alpha * math.sqrt(shots)).diag()
     found = []
     for rows, asked in _tiles(features, support, query):
         mean = rows.mean(1, keepdim=True)
-        rows, asked = rows - mean, asked - mean
-        factor = torch.linalg.cholesky(rows @ rows.mT + penalty)
-        dual = torch.cholesky_solve(targets.expand(len(rows), -1, -1), factor)
-        found.append((asked @ rows.mT @ dual).argmax(2))
+        wanted = targets.expand(len(rows), -1, -1)
+        weights = ridge_regression(rows - mean, wanted, alpha * math.sqrt(shots))
+        found.append(((asked - mean) @ weights).argmax(2))
     return _scored(torch.cat(found).view(query.shape))
 
 
