@@ -14,6 +14,10 @@ namespace dlaccel::cdnv_pairs {
 namespace {
 
 using V = Vec<double>;
+using Panels = dlaccel::Panels<double>;
+using Strip = dlaccel::Strip<double>;
+using Tile = dlaccel::Tile<double>;
+constexpr int kPanel = dlaccel::kPanel<double>, kLanes = V::lanes;
 
 // Below this part of the sum of the squared distances of two means from the centre, their own
 // squared distance has lost four digits of the product's sixteen: it is computed anew.
@@ -28,7 +32,7 @@ class Means {
         data_(reinterpret_cast<const double*>(means.data)),
         row_stride_(means.strides[0]),
         stride_(means.strides[1]),
-        variances_(size_t(panels_of(classes) * kPanel)),
+        variances_(size_t(panels_of<double>(classes) * kPanel)),
         squares_(variances_.size()),
         centre_(size_t(width)),
         panels_(classes, width) {
@@ -45,7 +49,7 @@ class Means {
       for (int64_t task = begin; task < end; ++task)
         find_centre(task * kRun, std::min((task + 1) * kRun, width));
     });
-    parallel(panels_of(classes), threads, [&](int64_t begin, int64_t end) {
+    parallel(panels_of<double>(classes), threads, [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; ++panel) pack_panel(panel);
     });
   }
@@ -190,7 +194,7 @@ void cdnv_pairs(Lane lane, const View& pairs, const View& means, const View& var
   Means packed(means, variances);
   visit_measure(code, [&]<class Measure>(Measure) {
     packed.pack(lane.threads);
-    const int64_t tiles = tiles_of(panels_of(packed.classes));
+    const int64_t tiles = tiles_of(panels_of<double>(packed.classes));
     const int threads = threads_for(tiles * kPanel * (packed.width + kPanel), lane.threads);
     parallel(tiles, threads, [&](int64_t begin, int64_t end) {
       Tile tile;

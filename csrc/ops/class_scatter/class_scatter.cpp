@@ -12,6 +12,10 @@
 namespace dlaccel::class_scatter {
 namespace {
 
+using Panels = dlaccel::Panels<double>;
+using Tile = dlaccel::Tile<double>;
+constexpr int kPanel = dlaccel::kPanel<double>, kLanes = Vec<double>::lanes;
+
 constexpr int64_t kPackRows = 8;    // rows that one task packs,
 constexpr int64_t kPackPanels = 8;  // and panels before it goes to the next row
 
@@ -24,7 +28,7 @@ class Packer {
 
   // Rows begin .. end-1 in their order become strips 0 .. end-begin-1 of every panel.
   void pack(int64_t begin, int64_t end, const Panels& panels, int threads) const {
-    const int64_t width = features_.shape[1], count = panels_of(width), rows = end - begin;
+    const int64_t width = features_.shape[1], count = panels_of<double>(width), rows = end - begin;
     parallel((rows + kPackRows - 1) / kPackRows, threads_for(rows * width, threads),
              [&](int64_t from, int64_t to) {
                for (int64_t first = from * kPackRows; first < to * kPackRows; first += kPackRows)
@@ -115,7 +119,7 @@ void class_scatter(Lane lane, const View& scatter, const View& shifts, const Vie
   // share a busy machine seldom wait for one another.
   const int64_t depth = std::min(count, std::clamp<int64_t>((1 << 20) / width, 256, 4096));
   const Panels panels(width, depth);
-  const int64_t tiles = tiles_of(panels_of(width));
+  const int64_t tiles = tiles_of(panels_of<double>(width));
   double* const state = reinterpret_cast<double*>(scatter.data);
   visit_floating(features.dtype, [&]<class S>() {
     const Packer<S> packer(features, shifts, labels, rows);

@@ -4,15 +4,16 @@
 
 #include "../../core/dispatch.h"
 #include "../../core/micro_kernel.h"
+#include "../../core/pack.h"
 #include "../../core/parallel.h"
 #include "../../core/registry.h"
 
 namespace dlaccel {
 namespace {
 
-constexpr int64_t kDepth = 384;  // of a panel: 24 kB with AVX2, 48 kB with AVX-512
+constexpr int64_t kDepth = 384;    // of a panel: 24 kB with AVX2, 48 kB with AVX-512
+constexpr int64_t kCutRows = 128;  // of a cut at least: packing is then a small part of the work
 using Block = RegisterBlock<float>;
-constexpr int kLanes = Vec<float>::lanes;
 
 template <class S>
 struct Matrix {
@@ -37,33 +38,6 @@ Matrix<float> with_unit_rows(const Matrix<float>& a, std::vector<float>& copy) {
     for (int64_t column = 0; column < a.columns; ++column)
       copy[size_t(row * a.columns + column)] = *a.at(row, column);
   return {copy.data(), a.rows, a.columns, a.columns, 1};
-}
-
-// Rows [row, row + columns of a block) of b, its columns [first, first + depth), as a panel; rows
-// past the end are zero.
-template <class S>
-void pack(const Matrix<S>& b, int64_t row, int64_t first, int64_t depth, float* panel) {
-  const int64_t rows = std::min<int64_t>(Block::columns, b.rows - row);
-  int64_t done = 0;
-  if (b.column_stride == 1 && rows == Block::columns) {
-    for (; done + kLanes <= depth; done += kLanes)
-      for (int half = 0; half < Block::vectors; ++half) {
-        Vec<float> square[kLanes];
-        for (int i = 0; i < kLanes; ++i)
-          square[i] = load_lanes<S>(b.at(row + half * kLanes + i, first + done));
-        transpose(square);
-        for (int i = 0; i < kLanes; ++i)
-          store_lanes<float>(panel + (done + i) * Block::columns + half * kLanes, square[i]);
-      }
-  } else if (b.row_stride == 1 && rows == Block::columns) {
-    for (; done < depth; ++done)
-      for (int half = 0; half < Block::vectors; ++half)
-        store_lanes<float>(panel + done * Block::columns + half * kLanes,
-                           load_lanes<S>(b.at(row + half * kLanes, first + done)));
-  }
-  for (; done < depth; ++done)
-    for (int64_t i = 0; i < Block::columns; ++i)
-      panel[done * Block::columns + i] = i < rows ? load(*b.at(row + i, first + done)) : 0.0f;
 }
 
 // Rows [begin, end) of the columns of out that a panel holds.
@@ -103,9 +77,9 @@ void mixed_product(Lane lane, const View& out, const View& a, const View& b, int
   const int64_t rows = out.shape[0], panels = (out.shape[1] + Block::columns - 1) / Block::columns;
   const int64_t depth = a.shape[1], blocks = std::max<int64_t>(1, (depth + kDepth - 1) / kDepth);
   const int threads = threads_for(rows * out.shape[1] * depth / 64, lane.threads);
-  // Where panels are fewer than threads, rows are cut too, and panels are packed more than once.
-  const int64_t cuts = std::clamp<int64_t>(2 * threads / std::max<int64_t>(panels, 1), 1,
-                                           std::max<int64_t>(1, rows / 64));
+  // Threads take rows of their own, which so stay in their caches from one product to the next, and
+  // pack all panels; where rows are few, threads share the panels out.
+  const int64_t cuts = std::clamp<int64_t>(rows / kCutRows, 1, threads);
   visit_floating(b.dtype, [&]<class S>() {
     if constexpr (std::is_same_v<S, double>) {
       require(false, "mixed_product: b must have dtype float32, bfloat16 or float16.");
@@ -114,11 +88,12 @@ void mixed_product(Lane lane, const View& out, const View& a, const View& b, int
       parallel(panels * cuts, threads, [&](int64_t first_task, int64_t last_task) {
         alignas(64) float panel[kDepth * Block::columns];
         for (int64_t task = first_task; task < last_task; ++task) {
-          const int64_t column = task / cuts * Block::columns, cut = task % cuts;
+          const int64_t column = task % panels * Block::columns, cut = task / panels;
           for (int64_t block = 0; block < blocks; ++block) {
             const int64_t first = depth * block / blocks;
             const int64_t length = depth * (block + 1) / blocks - first;
-            pack(right, column, first, length, panel);
+            pack_panel(right.at(column, first), right.row_stride, right.column_stride,
+                       right.rows - column, length, Block::vectors, panel);
             multiply_panel(left, first, length, panel, out, column, rows * cut / cuts,
                            rows * (cut + 1) / cuts, add || block > 0);
           }
