@@ -22,9 +22,11 @@ DL_HD T select(bool condition, T yes, T no) {
   return condition ? yes : no;
 }
 
+DL_HD float sqrt(float x) { return ::sqrtf(x); }
 DL_HD float exp(float x) { return ::expf(x); }
 DL_HD float tanh(float x) { return ::tanhf(x); }
 DL_HD float erf(float x) { return ::erff(x); }
+DL_HD double sqrt(double x) { return ::sqrt(x); }
 DL_HD double exp(double x) { return ::exp(x); }
 DL_HD double tanh(double x) { return ::tanh(x); }
 DL_HD double erf(double x) { return ::erf(x); }

@@ -1,5 +1,5 @@
-// exp, tanh and erf on vectors: float32 within 2 ulp everywhere (tests/test_vec_math.py walks the
-// floats), right at infinities, NaN and denormals; float64 lane by lane through the C library.
+// sqrt, exp, tanh and erf on vectors: float32 within 2 ulp everywhere (tests/test_vec_math.py walks
+// the floats), right at infinities, NaN and denormals; float64 lane by lane through the C library.
 // Polynomials are our own minimax fits (Lawson's iteration in extended precision); each bound is
 // the relative error of the rounded function that the fit itself leaves.
 #pragma once
@@ -23,6 +23,26 @@ DL_HD Vec<double> each_lane(Vec<double> x, F f) {
 }
 
 }  // namespace detail
+
+// Correctly rounded, as the processor's instruction is.
+template <class T>
+DL_HD Vec<T> sqrt(Vec<T> x) {
+  [[maybe_unused]] constexpr bool single = std::is_same_v<T, float>;
+#ifdef __AVX512F__  // with a mask: GCC's plain form names a register that nothing has set
+  if constexpr (DL_VECTOR_BYTES == 64) {
+    if constexpr (single) return Vec<T>(_mm512_maskz_sqrt_ps(0xffff, x.v));
+    else return Vec<T>(_mm512_maskz_sqrt_pd(0xff, x.v));
+  }
+#endif
+#ifdef __AVX__
+  if constexpr (DL_VECTOR_BYTES == 32) {
+    if constexpr (single) return Vec<T>(_mm256_sqrt_ps(x.v));
+    else return Vec<T>(_mm256_sqrt_pd(x.v));
+  }
+#endif
+  for (int i = 0; i < Vec<T>::lanes; ++i) x.v[i] = sqrt(x.v[i]);
+  return x;
+}
 
 DL_HD Vec<float> abs(Vec<float> x) { return Vec<float>::from_bits(x.bits() & 0x7fffffff); }
 DL_HD Vec<float> copysign(Vec<float> magnitude, Vec<float> sign) {
