@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from .. import _check
-from ..ops import glu
+from ..ops.glu import glu
 from ._features import check_counts, check_width
 
 
