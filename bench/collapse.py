@@ -6,23 +6,18 @@ a peer that is wrong at this accuracy (raw moments, say) is still a rival and is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlaccel import collapse
 
-from .lines import Lines
+from .lines import Calls, Lines
 from .measure import Effort, Found
 from .rows import OURS
-from .timing import Contestant, race
 
 THREADS = 2
-_CPU = torch.device("cpu")
-Calls = dict[str, Callable[[], Any]]
 
 
 def measure(effort: Effort) -> Found:
@@ -48,26 +43,6 @@ def clusters(samples: int, width: int, classes: int, offset: float = 0.0) -> tup
     labels = torch.randperm(samples, generator=generator) % classes
     means = torch.randn(classes, width, generator=generator)
     return means[labels] + torch.randn(samples, width, generator=generator) + offset, labels
-
-
-def _race(made: Lines, calls: Calls) -> Any:
-    contestants = [Contestant(who, call, lambda turn: ()) for who, call in calls.items()]
-    rounds, budget = made.effort.rounds, 2 * made.effort.budget
-    result = made.quietly(partial(race, contestants, _CPU, rounds=rounds, budget=budget))
-    for who in result.seconds:
-        time = result.time(who)
-        made.found.notes.append(
-            f"{who}: {1e3 * time.median:.3f} ms ({1e3 * time.low:.3f}..{1e3 * time.high:.3f})"
-        )
-    return result
-
-
-def _gate(made: Lines, what: str, ours: Tensor, truth: Tensor, limit: float) -> bool:
-    """Ours is timed where it is right."""
-    error = float((ours.double() - truth).norm() / truth.norm())
-    if error > limit:
-        made.found.refused.append(f"{what}: relative error {error:.1e}, above {limit:.1e}.")
-    return error <= limit
 
 
 def exact_moments(x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -113,10 +88,10 @@ def _moments(made: Lines, classes: int) -> None:
 
     where = f"moments (50000, 512), {classes} classes"
     variances = exact_moments(x, labels, classes)[1]
-    if not _gate(made, where, ours().compute().variances, variances, 1e-9):
+    if not made.admits(where, ours().compute().variances, variances, 1e-9):
         return
     raw = {"index_add": index_add, "one-hot": one_hot, "embedding_bag": embedding_bag}
-    result = _race(made, {OURS: ours, "sum": x.sum, "two passes": two_passes, **raw})
+    result = made.race({OURS: ours, "sum": x.sum, "two passes": two_passes, **raw})
     made.add(f"{where}: ours over X.sum()", "at most", 2, result.ratio(OURS, "sum"))
     made.add(f"{where}: two passes over ours", "at least", 4, result.ratio("two passes", OURS))
     fastest = min(raw, key=lambda who: result.time(who).median)
@@ -134,7 +109,7 @@ def _pairs(made: Lines) -> None:
     truth = (variances[:, None] + variances) / (2 * torch.cdist(means, means).square())
     off = ~torch.eye(classes, dtype=torch.bool)
     where = f"CDNV of all pairs of {classes} classes, D = {width}"
-    if not _gate(made, where, geometry.cdnv().pairs[off], truth[off], 1e-9):
+    if not made.admits(where, geometry.cdnv().pairs[off], truth[off], 1e-9):
         return
     single = means.float()
     calls: Calls = {
@@ -142,7 +117,7 @@ def _pairs(made: Lines) -> None:
         "float64 Gram": lambda: means @ means.T,
         "float32 Gram": lambda: single @ single.T,
     }
-    result = _race(made, calls)
+    result = made.race(calls)
     for gram in ("float64 Gram", "float32 Gram"):
         made.add(f"{where}: ours over the {gram}", "at most", 2, result.ratio(OURS, gram))
 
@@ -173,8 +148,8 @@ def _directional(made: Lines) -> None:
     off = ~torch.eye(classes, dtype=torch.bool)
     truth, means = loop(x.double(), geometry.means), geometry.means.float()
     where = f"directional CDNV, {classes} classes, (20000, {width})"
-    if _gate(made, where, ours()[off], truth[off], 1e-6):
-        result = _race(made, {OURS: ours, "loop over pairs": partial(loop, x, means)})
+    if made.admits(where, ours()[off], truth[off], 1e-6):
+        result = made.race({OURS: ours, "loop over pairs": partial(loop, x, means)})
         made.add(f"{where}: loop over ours", "at least", 5, result.ratio("loop over pairs", OURS))
 
 
@@ -195,7 +170,7 @@ def _nearest_centre(made: Lines) -> None:
             OURS: partial(centre.predict, x),
             "product": partial(torch.mm, x, single.T, out=product),
         }
-        result = _race(made, calls)
+        result = made.race(calls)
         ratio = result.ratio(OURS, "product")
         made.add(f"{where}: ours over the product alone", "at most", 1.1, ratio)
 
@@ -221,6 +196,6 @@ def _episodes(made: Lines) -> None:
 
     where = f"1000 episodes, {ways} ways, {shots} shots, {queries} queries, D = {width}"
     # A distance tie to the last bit may fall either way: one query in 75,000.
-    if _gate(made, where, ours(), loop(), 1e-4):
-        result = _race(made, {OURS: ours, "loop": loop})
+    if made.admits(where, ours(), loop(), 1e-4):
+        result = made.race({OURS: ours, "loop": loop})
         made.add(f"{where}: loop over ours", "at least", 10, result.ratio("loop", OURS))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from .gate import relative_error
 from .load import QUIET
 from .measure import Effort, Found
 from .rows import OURS, Row
 from .table import show
-from .timing import Race, Spread
+from .timing import Contestant, Race, Spread, race
+
+Calls = dict[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,26 @@ class Lines:
     def quietly(self, run: Callable[[], Race]) -> Race:
         result, self.others = self.effort.patience.quietly(run)
         return result
+
+    def race(self, calls: Calls) -> Race:
+        """All calls in one race on the CPU; their times go to the notes."""
+        contestants = [Contestant(who, call, lambda turn: ()) for who, call in calls.items()]
+        rounds, budget = self.effort.rounds, 2 * self.effort.budget
+        cpu = torch.device("cpu")
+        result = self.quietly(partial(race, contestants, cpu, rounds=rounds, budget=budget))
+        for who in result.seconds:
+            time = result.time(who)
+            self.found.notes.append(
+                f"{who}: {1e3 * time.median:.3f} ms ({1e3 * time.low:.3f}..{1e3 * time.high:.3f})"
+            )
+        return result
+
+    def admits(self, what: str, ours: Tensor, truth: Tensor, limit: float) -> bool:
+        """Ours is timed where it is right; else the refusal is kept."""
+        error = relative_error(ours, truth)
+        if error > limit:
+            self.found.refused.append(f"{what}: relative error {error:.1e}, above {limit:.1e}.")
+        return error <= limit
 
     def add(self, what: str, kind: str, target: float, measured: Spread) -> None:
         self.lines.append(Line(what, kind, target, measured, self.others))

@@ -1,4 +1,4 @@
-"""Measures: ``python -m bench.run [--group ops|gated_mlp|overhead|accept|collapse ...]``.
+"""Measures: ``python -m bench.run [--group ops|gated_mlp|overhead|accept|collapse|ntk|hyper ...]``.
 
 A wrong kernel is refused, shown, and makes the exit status 1. Rows go to ``--out`` and to
 bench/results/<device>.jsonl; the table of ratios comes last.
@@ -18,7 +18,7 @@ import torch
 from dlaccel import _core
 from dlaccel.ops import SPECS
 
-from . import accept, collapse, gated_mlp, memory, overhead
+from . import accept, collapse, gated_mlp, hyper, memory, ntk, overhead
 from .cases import select
 from .load import Patience
 from .measure import Effort, Found, measure
@@ -114,12 +114,22 @@ def _collapse(chosen: argparse.Namespace, device: torch.device, effort: Effort) 
     yield collapse.measure(effort)
 
 
+def _hyper(chosen: argparse.Namespace, device: torch.device, effort: Effort) -> Iterator[Found]:
+    yield hyper.measure(effort)
+
+
+def _ntk(chosen: argparse.Namespace, device: torch.device, effort: Effort) -> Iterator[Found]:
+    yield ntk.measure(effort)
+
+
 _GROUPS: dict[str, Callable[..., Iterator[Found]]] = {
     "ops": _ops,
     "gated_mlp": _gated_mlp,
     "overhead": _overhead,
     "accept": _accept,
     "collapse": _collapse,
+    "ntk": _ntk,
+    "hyper": _hyper,
 }
 
 
