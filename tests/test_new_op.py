@@ -131,13 +131,14 @@ def suite(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(COMPILER is None, reason="needs g++")
 def test_five_places_make_an_op(tmp_path: Path) -> None:
-    above = ["papers", "nn", "models", "data", "collapse", "measure", "experiment"]
+    above = ["papers", "nn", "models", "data", "collapse", "ntk", "solve", "measure", "experiment"]
     ignore = shutil.ignore_patterns("*.so", "__pycache__", *above)
     package = tmp_path / "dlaccel"
     shutil.copytree(ROOT / "dlaccel", package, ignore=ignore)
     init = package / "__init__.py"
-    everything = "from . import collapse, data, models, nn, ops"
-    init.write_text(init.read_text().replace(everything, "from . import ops"))
+    everything = "from . import collapse, data, models, nn, ntk, ops, solve\n"
+    assert everything in init.read_text()
+    init.write_text(init.read_text().replace(everything, "from . import ops\n"))
     (tmp_path / "sitecustomize.py").write_text(SITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    cuda: x\n    slow: x\n")
 
