@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,22 @@ class Bad:
     call: Callable[[Make], Any]
     error: type[Exception]
     message: str
+
+
+def replacing(
+    call: Callable[..., Any], arguments: Callable[[Make], Sequence[Any]]
+) -> Callable[[int, Callable[[Make], Any]], Callable[[Make], None]]:
+    """Gives calls of ``call`` with one of some good arguments replaced, for a spec's ``bad``."""
+
+    def with_argument(place: int, value: Callable[[Make], Any]) -> Callable[[Make], None]:
+        def bad(make: Make) -> None:
+            given = list(arguments(make))
+            given[place] = value(make)
+            call(*given)
+
+        return bad
+
+    return with_argument
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "cdnv_pairs"
 CDNV, ONE_SIDED, SQUARED_DISTANCE = 0, 1, 2
@@ -87,15 +87,7 @@ def _measuring(measure: int) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     return lambda arguments: (*arguments[:-1], measure)
 
 
-def _with(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((4, 3), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((4, 3), make))
 
 
 SPEC = ProcedureSpec(

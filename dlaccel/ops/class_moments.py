@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .. import _check, _core
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "class_moments"
 
@@ -183,15 +183,7 @@ def _given(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*state, shift[None], fault, features, labels, weight, 0)
 
 
-def _with(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((4, 3), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((4, 3), make))
 
 
 def _labels(*values: float) -> Callable[[Make], Tensor]:

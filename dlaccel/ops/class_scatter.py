@@ -11,7 +11,6 @@ of ``class_moments``. A symmetric rank-N update: half of the matrix is computed,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "class_scatter"
 
@@ -111,15 +110,7 @@ def _weighted(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return scatter, shifts[:1], features, labels.int(), weight.to(features.dtype), classes
 
 
-def _with(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((4, 3), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((4, 3), make))
 
 
 SPEC = ProcedureSpec(

@@ -13,7 +13,6 @@ for. Generator: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "draw_episodes"
 _WORD = 0xFFFFFFFF
@@ -138,15 +137,7 @@ def _sample(size: Shape, make: Make) -> tuple[Any, ...]:
     return drawn, samples, members, offsets, eligible, 20260401
 
 
-def _with(place: int, value: Callable[[Make], Any]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((2, 3, 4, 6), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((2, 3, 4, 6), make))
 
 
 SPEC = ProcedureSpec(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "episode_hits"
 
@@ -124,15 +124,7 @@ def _products(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*arguments[:2], features @ features.T, *arguments[3:5], 1)
 
 
-def _with(place: int, value: Callable[[Make], Any]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((2, 3, 2, 4, 5), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((2, 3, 2, 4, 5), make))
 
 
 def _rows(*shape: int) -> Callable[[Make], Tensor]:

@@ -10,7 +10,6 @@ weights would cost memory. Elsewhere torch's own product is the better.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "mixed_product"
 
@@ -63,13 +62,7 @@ def _sample(size: Shape, make: Make) -> tuple[Any, ...]:
     return make(rows, columns).float(), make(rows, depth).float(), half, 0
 
 
-def _with(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
-    def call(make: Make) -> None:
-        arguments = list(_sample((2, 3, 4), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((2, 3, 4), make))
 
 
 SPEC = ProcedureSpec(

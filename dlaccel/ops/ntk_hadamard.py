@@ -12,7 +12,7 @@ diagonal are computed, from those of ``out``, and mirrored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "ntk_hadamard"
 
@@ -285,15 +285,7 @@ def _given_gram(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return out, a1, None, a2, None, widths * widths.new_tensor([1, 0]), bias, scale, gram
 
 
-def _with(place: int, value: Callable[[Make], Any]) -> Callable[[Make], None]:
-    """A call with one argument of a good one replaced."""
-
-    def call(make: Make) -> None:
-        arguments = list(_sample((4, 6, 8), make))
-        arguments[place] = value(make)
-        PROCEDURE(*arguments)
-
-    return call
+_with = replacing(PROCEDURE, lambda make: _sample((4, 6, 8), make))
 
 
 SPEC = ProcedureSpec(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import _check
 from .._procedure import Procedure
-from .._spec import Bad, Make, ProcedureSpec, Shape
+from .._spec import Bad, Make, ProcedureSpec, Shape, replacing
 
 NAME = "projected_squares"
 DEVIATIONS = "deviation_products"
@@ -136,13 +136,7 @@ def _with_products(products: Callable[[Make], Tensor]) -> Callable[[Make], None]
     return call
 
 
-def _with_deviations(place: int, value: Callable[[Make], Tensor]) -> Callable[[Make], None]:
-    def call(make: Make) -> None:
-        arguments = list(_deviation_sample((4, 3, 6), make))
-        arguments[place] = value(make)
-        DEVIATION_PRODUCTS(*arguments)
-
-    return call
+_with_deviations = replacing(DEVIATION_PRODUCTS, lambda make: _deviation_sample((4, 3, 6), make))
 
 
 SPEC = ProcedureSpec(
